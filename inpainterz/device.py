@@ -1,0 +1,59 @@
+"""Picks device and precision; turns a missing package or a full memory into a sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from inpainterz.errors import EngineUnavailable, OutOfMemory
+
+if TYPE_CHECKING:
+    import torch
+
+
+def require_torch(engine: str) -> None:
+    """Check that torch can be imported, without importing it.
+
+    Raises:
+        EngineUnavailable: torch or torchvision is not installed.
+    """
+    for package in ("torch", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            raise EngineUnavailable(
+                engine,
+                f"the package {package} is not installed",
+                "Install it: pip install -r requirements.txt",
+            )
+
+
+def pick(device: str, engine: str) -> torch.device:
+    """The torch device for "auto", "cpu" or "cuda"; auto takes CUDA where there is one.
+
+    Raises:
+        EngineUnavailable: cuda was asked for and there is none.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EngineUnavailable(engine, "there is no CUDA device", "Use --device cpu")
+    return torch.device(device)
+
+
+@contextmanager
+def memory_guard(hint: str) -> Iterator[None]:
+    """Turn an out-of-memory of torch or numpy into `OutOfMemory` with the option that lowers it."""
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory("memory ran out", hint) from error
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU allocator raises it bare
+        text = str(error)
+        if "out of memory" in text or "not enough memory" in text or "can't allocate" in text:
+            raise OutOfMemory("memory ran out", hint) from error
+        raise

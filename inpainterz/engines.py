@@ -1,0 +1,199 @@
+"""The three interfaces, the list of engines, and `load`, which imports an engine when asked for it.
+
+An engine holds networks and options, never a clip: the state of a clip lives in the generator that
+the engine returns, so two clips may run on one engine at once, and closing the generator frees it.
+Engines may only be used from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol, TypeAlias, cast, overload
+
+from inpainterz.errors import OptionError
+from inpainterz.types import (
+    Frame,
+    Image,
+    Inpainted,
+    LabelMap,
+    Mask,
+    Prompt,
+    Segmentation,
+    Tracked,
+)
+
+Stage: TypeAlias = Literal["segment", "track", "inpaint"]
+Embedding: TypeAlias = Any
+"""A segmenter's own view of one frame; the caller keeps it and hands it back."""
+
+
+class Segmenter(Protocol):
+    """From clicks or a box in one frame to a mask."""
+
+    def embed(self, image: Image, neighbours: Sequence[Image] = ()) -> Embedding:
+        """Look at a frame once; slow. The caller keeps the result for all clicks on it.
+
+        Args:
+            image: the frame.
+            neighbours: frames of the same shot and size, in order of time, some before and some
+                after; an engine may take motion from them, and must do without.
+        """
+        ...
+
+    def segment(
+        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
+    ) -> Segmentation:
+        """Answer one object's prompt; fast.
+
+        Args:
+            embedding: what `embed` returned for this frame.
+            prompt: all clicks so far on this object, not only the last.
+            previous: the last answer for this object in this frame.
+
+        Raises:
+            PromptError: no positive point and no box, or a point outside the frame.
+        """
+        ...
+
+
+class Tracker(Protocol):
+    """From label maps in some frames to label maps in all frames."""
+
+    def track(self, frames: Iterable[Frame], labels: Mapping[int, LabelMap]) -> Iterator[Tracked]:
+        """Yield every frame with its objects, in order, before the next frame is taken in.
+
+        Args:
+            frames: one size throughout, forwards or backwards in time.
+            labels: by `Frame.index`; the first frame has one, a later one corrects or adds
+                objects. Only ids that a label map showed come out.
+
+        Raises:
+            PromptError: the first frame has no label map, or one is of another size or empty.
+        """
+        ...
+
+
+class Inpainter(Protocol):
+    """From frames with holes to frames without."""
+
+    @property
+    def lookahead(self) -> int:
+        """When frame i comes out, no frame beyond i + lookahead was taken in."""
+        ...
+
+    def inpaint(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
+        """Yield every frame with its hole filled, in order, each as soon as it is ready.
+
+        Outside the hole every pixel is returned bit for bit; a frame with an empty hole is
+        returned as the same object. Nothing is borrowed across a cut (`Frame.shot`).
+
+        Args:
+            frames: frames with their holes, one size throughout; a hole may be empty.
+
+        Raises:
+            OutOfMemory: a window does not fit; the hint names the option that lowers it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the list of engines."""
+
+    stage: Stage
+    name: str
+    module: str
+    """Imported on demand; has `Options` (a frozen dataclass) and `create(options, device=)`,
+    or `create(options, device=, weights=)` when `weights` is set."""
+    title: str
+    weights: str | None = None
+    """Name of the card in third_party/, None for an engine that needs no download."""
+
+
+ENGINES: tuple[Entry, ...] = (
+    Entry("segment", "builtin", "inpainterz.segment.builtin", "colour, edges and motion"),
+    Entry("track", "builtin", "inpainterz.track.builtin", "flow, appearance and graph cut"),
+    Entry(
+        "inpaint", "builtin", "inpainterz.inpaint.builtin", "what other frames show, then patches"
+    ),
+)
+
+
+def find(stage: Stage, name: str) -> Entry:
+    """The entry of an engine.
+
+    Raises:
+        OptionError: there is no such engine; the hint lists those there are.
+    """
+    for entry in ENGINES:
+        if (entry.stage, entry.name) == (stage, name):
+            return entry
+    known = ", ".join(e.name for e in ENGINES if e.stage == stage)
+    raise OptionError(f"there is no {stage} engine called {name!r}", f"Choose one of: {known}")
+
+
+@overload
+def load(
+    stage: Literal["segment"], name: str = ..., *, device: str = ..., options: object = ...
+) -> Segmenter: ...
+@overload
+def load(
+    stage: Literal["track"], name: str = ..., *, device: str = ..., options: object = ...
+) -> Tracker: ...
+@overload
+def load(
+    stage: Literal["inpaint"], name: str = ..., *, device: str = ..., options: object = ...
+) -> Inpainter: ...
+def load(
+    stage: Stage, name: str = "builtin", *, device: str = "auto", options: object = None
+) -> Segmenter | Tracker | Inpainter:
+    """Build an engine. Nothing is ever swapped for another engine.
+
+    Args:
+        stage: "segment", "track" or "inpaint".
+        name: see `ENGINES`.
+        device: "auto", "cpu" or "cuda".
+        options: the engine module's `Options`, or None for its defaults.
+
+    Raises:
+        OptionError: no such engine, or options of another engine.
+        WeightsMissing: names the command that fetches them.
+        EngineUnavailable: a package or a device is missing.
+    """
+    entry = find(stage, name)
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"there is no device called {device!r}", "Choose auto, cpu or cuda")
+    if entry.weights is None:
+        module = importlib.import_module(entry.module)
+        return cast(
+            "Segmenter | Tracker | Inpainter",
+            module.create(_options(module.Options, options), device=device),
+        )
+    from inpainterz import weights
+    from inpainterz.device import require_torch
+
+    path = weights.locate(entry.weights)  # before torch: the cheap check first
+    require_torch(name)
+    module = importlib.import_module(entry.module)
+    return cast(
+        "Segmenter | Tracker | Inpainter",
+        module.create(_options(module.Options, options), device=device, weights=path),
+    )
+
+
+def _options(kind: type[Any], given: object) -> object:
+    if given is None:
+        return kind()
+    if isinstance(given, Mapping):
+        known = {f.name for f in fields(kind)}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise OptionError(
+                f"unknown option {unknown[0]!r}", f"Known are: {', '.join(sorted(known))}"
+            )
+        return replace(kind(), **given)
+    if not isinstance(given, kind):
+        raise OptionError(f"these are not options of this engine: {type(given).__name__}")
+    return given

@@ -1,0 +1,1 @@
+"""From frames with holes to frames without."""

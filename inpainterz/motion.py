@@ -1,0 +1,126 @@
+"""Motion between two images: dense flow, global motion, and how far either can be trusted."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from inpainterz.types import Flow, Image, Mask
+
+Homography = npt.NDArray[np.float64]
+"""(3, 3) float64, maps (x, y, 1) of one image to the other's."""
+
+
+def grey(image: Image) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) RGB to (H, W) luma, uint8."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def dense_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], *, fast: bool = False) -> Flow:
+    """Flow from a to b: pixel p of `a` is seen at p + flow[p] in `b`.
+
+    Dense inverse search (Kroeger et al., ECCV 2016) as OpenCV has it.
+
+    Args:
+        a, b: (H, W) uint8 luma, one size, any size (DIS itself refuses tiny images).
+        fast: a coarser preset, about three times as fast.
+    """
+    h, w = a.shape
+    grow = max(1.0, 64.0 / min(h, w))  # DIS needs some 12 px at its coarsest level
+    if grow > 1:
+        size = (int(np.ceil(w * grow)), int(np.ceil(h * grow)))
+        a, b = (np.asarray(cv2.resize(x, size), np.uint8) for x in (a, b))
+    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if fast else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+    flow = cv2.DISOpticalFlow_create(preset).calc(a, b, None)
+    if grow > 1:
+        flow = cv2.resize(flow, (w, h)) * np.float32([w / size[0], h / size[1]])
+    return np.asarray(flow, np.float32)
+
+
+def grid(height: int, width: int) -> Flow:
+    """(H, W, 2) float32 of each pixel's own (x, y)."""
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return np.stack([x, y], -1)
+
+
+def warp(
+    image: npt.NDArray[np.generic],
+    flow: Flow,
+    *,
+    interpolation: int = cv2.INTER_LINEAR,
+    border: int = cv2.BORDER_REPLICATE,
+) -> npt.NDArray[np.generic]:
+    """Sample `image` at p + flow[p]: brings the image that the flow points to onto its start.
+
+    Args:
+        image: (H, W) or (H, W, C), a dtype that OpenCV's remap takes.
+        flow: (h, w, 2) in pixels of `image`; the result has its size.
+    """
+    at = grid(*flow.shape[:2]) + flow
+    return np.asarray(cv2.remap(image, at[..., 0], at[..., 1], interpolation, borderMode=border))
+
+
+def agrees(forward: Flow, backward: Flow) -> Mask:
+    """Where a pixel followed forward and back comes home (and stays inside the picture).
+
+    The test of Sundaram, Brox and Keutzer (ECCV 2010):
+    |f + b(f)|^2 < 0.01 (|f|^2 + |b(f)|^2) + 0.5.
+    """
+    h, w = forward.shape[:2]
+    back = warp(backward, forward, border=cv2.BORDER_CONSTANT)
+    error = ((forward + back) ** 2).sum(-1)
+    size = (forward**2).sum(-1) + (back**2).sum(-1)
+    at = grid(h, w) + forward
+    inside = (at[..., 0] >= 0) & (at[..., 0] <= w - 1) & (at[..., 1] >= 0) & (at[..., 1] <= h - 1)
+    return np.asarray((error < 0.01 * size + 0.5) & inside)
+
+
+def global_motion(
+    a: npt.NDArray[np.uint8],
+    b: npt.NDArray[np.uint8],
+    *,
+    ignore_a: Mask | None = None,
+    ignore_b: Mask | None = None,
+    features: int = 600,
+) -> tuple[Homography, float]:
+    """The homography from a to b that most of the background follows, and its share of inliers.
+
+    Corners are tracked by pyramidal Lucas-Kanade, checked forward and backward, and fitted with
+    MAGSAC; where too few agree, the identity with trust 0 is returned.
+
+    Args:
+        a, b: (H, W) uint8 luma, one size.
+        ignore_a, ignore_b: (H, W) bool, pixels not to be used (the object, the hole).
+
+    Returns:
+        The (3, 3) homography and the share of tracked corners that follow it, 0..1.
+    """
+    nothing = np.eye(3), 0.0
+    usable = None if ignore_a is None else np.where(ignore_a, 0, 255).astype(np.uint8)
+    spacing = max(4.0, min(a.shape) / 60.0)
+    start = cv2.goodFeaturesToTrack(a, features, 0.005, spacing, mask=usable)
+    if start is None or len(start) < 12:
+        return nothing
+    end, good, _ = cv2.calcOpticalFlowPyrLK(a, b, start, None, winSize=(21, 21), maxLevel=4)
+    home, back, _ = cv2.calcOpticalFlowPyrLK(b, a, end, None, winSize=(21, 21), maxLevel=4)
+    start, end, home = (np.asarray(p, np.float32).reshape(-1, 2) for p in (start, end, home))
+    keep = (good.ravel() > 0) & (back.ravel() > 0) & (np.abs(start - home).max(-1) < 0.7)
+    if ignore_b is not None:
+        h, w = b.shape
+        x = np.clip(np.rint(end[:, 0]), 0, w - 1).astype(int)
+        y = np.clip(np.rint(end[:, 1]), 0, h - 1).astype(int)
+        keep &= ~ignore_b[y, x]
+    if keep.sum() < 12:
+        return nothing
+    found, inliers = cv2.findHomography(start[keep], end[keep], cv2.USAC_MAGSAC, 1.5)
+    if found is None:
+        return nothing
+    return np.asarray(found, np.float64), float(inliers.mean())
+
+
+def homography_flow(matrix: Homography, height: int, width: int) -> Flow:
+    """The flow (H, W, 2) that a homography means for each pixel."""
+    at = grid(height, width)
+    moved = cv2.perspectiveTransform(at.reshape(-1, 1, 2), matrix).reshape(height, width, 2)
+    return np.asarray(moved - at, np.float32)

@@ -1,0 +1,1 @@
+"""From clicks in one frame to a mask."""

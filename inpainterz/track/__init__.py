@@ -1,0 +1,1 @@
+"""From masks in some frames to masks in all frames."""

@@ -1,0 +1,1 @@
+"""DeAOT: decoupled features in hierarchical propagation, as a tracker."""

@@ -1,0 +1,1 @@
+"""Decode and encode: the only rooms that know about files and codecs."""
