@@ -121,6 +121,13 @@ class MaskStore:
         """The frames that have a label map, ascending."""
         return sorted(int(p.stem) for p in self.folder.glob("[0-9]*.png"))
 
+    def items(self) -> Iterator[tuple[int, LabelMap]]:
+        """Each frame index that has a label map, ascending, with it."""
+        for index in self.indices():
+            labels = self.get(index)
+            if labels is not None:
+                yield index, labels
+
     def replay(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
         """Each frame with its label map; an empty one where none was put."""
         for frame in frames:

@@ -1,0 +1,601 @@
+"""outline, propagate, fill, remove: the only place where the stages meet.
+
+decode -> segment -> track -> (label maps on disk) -> inpaint -> encode, in this direction only.
+The command line, the page and Python call these same four.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from inpainterz import engines as engine_list
+from inpainterz.engines import Embedding, Inpainter, Segmenter, Tracker
+from inpainterz.errors import OptionError, OutputExists, PromptError, VideoEncodeError
+from inpainterz.masks import MaskStore, auto_grow_px, checked, chosen, feather, grow, stack
+from inpainterz.types import (
+    JSON,
+    Frame,
+    Image,
+    Inpainted,
+    LabelMap,
+    Mask,
+    Origin,
+    Progress,
+    Prompt,
+    Prompts,
+    Segmentation,
+    Step,
+    Tracked,
+    silent,
+)
+from inpainterz.video.reader import VideoReader
+from inpainterz.video.shots import find_cuts, mark
+from inpainterz.video.writer import VideoWriter, WriteOptions
+
+NEIGHBOUR_OFFSETS = (-40, -24, -12, -6, -2, 2, 6, 12, 24, 40)
+"""Which frames around a prompted one a segmenter is shown, in frames."""
+
+DOUBTFUL = 0.5
+"""A mask whose confidence is below this is listed for the user to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """One engine for each stage, loaded once and shared by all clips."""
+
+    segmenter: Segmenter
+    tracker: Tracker
+    inpainter: Inpainter
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        segmenter: str = "builtin",
+        tracker: str = "builtin",
+        inpainter: str = "builtin",
+        device: str = "auto",
+    ) -> Engines:
+        """Load engines by name; see `inpainterz.engines.load` for the errors."""
+        return cls(
+            engine_list.load("segment", segmenter, device=device),
+            engine_list.load("track", tracker, device=device),
+            engine_list.load("inpaint", inpainter, device=device),
+            {"segment": segmenter, "track": tracker, "inpaint": inpainter},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FillOptions:
+    """What becomes of the masks before they are holes."""
+
+    objects: frozenset[int] | None = None
+    """Ids to remove; None = all."""
+    grow_px: int | None = None
+    """How far masks are grown; None = chosen from the object's size."""
+    feather_px: int = 2
+    """Width of the soft rim, inside the grown part only."""
+
+    def __post_init__(self) -> None:
+        if self.grow_px is not None and not 0 <= self.grow_px <= 500:
+            raise OptionError("the growth must be 0 to 500 pixels")
+        if not 0 <= self.feather_px <= 100:
+            raise OptionError("the feather must be 0 to 100 pixels")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of the whole job."""
+
+    fill: FillOptions = FillOptions()
+    write: WriteOptions = field(default_factory=WriteOptions)
+    save_masks: Path | None = None
+    """A zip that receives the tracked label maps."""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done."""
+
+    source: str
+    target: str
+    engines: Mapping[str, str]
+    options: JSON
+    frames: int
+    width: int
+    height: int
+    fps: float | None
+    shots: int
+    objects: tuple[int, ...]
+    frames_with_hole: int
+    hole_px: int
+    """Pixels filled, summed over all frames."""
+    seen_px: int
+    """Of these, how many another frame shows."""
+    invented_px: int
+    """Of these, how many no frame shows."""
+    doubtful_frames: tuple[int, ...]
+    """Frames where the tracker did not trust one of its masks."""
+    not_carried: tuple[str, ...]
+    """Tracks of the source that the target could not take."""
+    seconds: Mapping[str, float]
+    """Wall time by stage."""
+    masks: str | None = None
+
+    def as_json(self) -> JSON:
+        """Plain data for `json.dumps`."""
+        return asdict(self)
+
+
+# ---------------------------------------------------------------- segment
+
+
+def check_prompts(video: VideoReader, prompts: Prompts) -> None:
+    """Check what the user showed against the clip, before any work.
+
+    Raises:
+        PromptError: a frame past the end, a point or box outside the frame, nothing positive.
+    """
+    for index, objects in prompts.items():
+        check_frame(video, index)
+        for prompt in objects.values():
+            check_prompt(prompt, video.size)
+
+
+def check_frame(video: VideoReader, index: int) -> None:
+    """Raises PromptError when the clip has no frame `index`."""
+    if not 0 <= index < len(video):
+        raise PromptError(
+            f"there is no frame {index}", f"Frames count from 0, the last is {len(video) - 1}"
+        )
+
+
+def check_prompt(prompt: Prompt, size: tuple[int, int]) -> None:
+    """Raises PromptError when a prompt does not fit a frame of `size` (height, width)."""
+    height, width = size
+    for x, y in prompt.points:
+        if not (np.isfinite([x, y]).all() and 0 <= x < width and 0 <= y < height):
+            raise PromptError(
+                f"the click ({x:g}, {y:g}) is outside the frame",
+                f"The frame is {width}x{height}, coordinates are source pixels",
+            )
+    if prompt.box is not None:
+        x0, y0, x1, y1 = (float(v) for v in prompt.box)
+        inside = 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+        if not (np.isfinite(prompt.box).all() and inside):
+            raise PromptError(
+                f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) does not fit the frame",
+                f"Give x0,y0,x1,y1 with x0 < x1 <= {width} and y0 < y1 <= {height}",
+            )
+    elif not prompt.positive.any():
+        raise PromptError(
+            "there is no click on the object", "Click the object once before clicks that exclude"
+        )
+
+
+def embed(
+    video: VideoReader, index: int, segmenter: Segmenter, *, cuts: Sequence[int] = ()
+) -> tuple[Image, Embedding]:
+    """A frame and the segmenter's view of it, with neighbours of the same shot as motion cue.
+
+    Args:
+        video: the clip.
+        index: the frame.
+        segmenter: any engine of the stage.
+        cuts: first frames of the later shots.
+
+    Raises:
+        PromptError: there is no such frame.
+    """
+    check_frame(video, index)
+    first = max((c for c in cuts if c <= index), default=0)
+    end = min((c for c in cuts if c > index), default=len(video))
+    wanted = {i for i in (index + o for o in NEIGHBOUR_OFFSETS) if first <= i < end}
+    neighbours = []
+    image = None
+    with closing(video.frames(min({index, *wanted}), max({index, *wanted}) + 1)) as frames:
+        for frame in frames:
+            if frame.index == index:
+                image = frame.image
+            elif frame.index in wanted:
+                neighbours.append(frame.image)
+    if image is None:  # the reader promises every frame of its index
+        raise PromptError(f"frame {index} cannot be decoded", "Choose another frame")
+    return image, segmenter.embed(image, neighbours)
+
+
+def outline(
+    video: VideoReader,
+    prompts: Prompts,
+    segmenter: Segmenter,
+    *,
+    cuts: Sequence[int] = (),
+    progress: Progress = silent,
+) -> dict[int, LabelMap]:
+    """From what the user showed to a label map in each prompted frame.
+
+    Returns:
+        Frame index -> (H, W) label map.
+
+    Raises:
+        PromptError: a prompt does not fit the clip, or nothing was found there.
+    """
+    check_prompts(video, prompts)
+    labels = {}
+    for done, (index, objects) in enumerate(sorted(prompts.items())):
+        progress(Step("segment", done, len(prompts)))
+        _, embedding = embed(video, index, segmenter, cuts=cuts)
+        found: dict[int, Mask] = {}
+        for label, prompt in objects.items():
+            answer: Segmentation = segmenter.segment(embedding, prompt)
+            if not answer.mask.any():
+                raise PromptError(
+                    f"nothing was found at the prompt in frame {index}",
+                    "Click the middle of the object, or draw a box around it",
+                )
+            found[label] = answer.mask
+        labels[index] = stack(found, video.size)
+    progress(Step("segment", len(prompts), len(prompts)))
+    return labels
+
+
+# ---------------------------------------------------------------- track
+
+
+def propagate(
+    video: VideoReader,
+    labels: Mapping[int, LabelMap],
+    tracker: Tracker,
+    masks: MaskStore,
+    *,
+    cuts: Sequence[int] = (),
+    progress: Progress = silent,
+) -> Generator[Tracked]:
+    """Follow the objects through the whole clip into `masks`, yielding each frame as it is done.
+
+    Forwards from the first prompted frame, then backwards from the last. Between two prompts of
+    an object both passes have an opinion: the one that comes from the nearer prompt with the
+    higher confidence is kept.
+
+    Args:
+        video: the clip.
+        labels: frame index -> label map; each corrects or adds objects.
+        tracker: any engine of the stage.
+        masks: receives label maps and confidences; earlier ones are forgotten.
+        cuts: first frames of the later shots.
+        progress: told after each frame.
+
+    Yields:
+        Tracked frames in the order of the work; a frame between two prompts comes twice, the
+        second time merged.
+
+    Raises:
+        PromptError: no label map, one of another size, past the end, or without an object.
+    """
+    if not labels:
+        raise PromptError("there is nothing to follow", "Click an object or give a mask first")
+    for index, given in labels.items():
+        check_frame(video, index)
+        checked(given, video.size, f"the mask of frame {index}")
+        if not given.any():
+            raise PromptError(f"the mask of frame {index} is empty", "Mark at least one pixel")
+    masks.clear()
+    first, last = min(labels), max(labels)
+    shown: dict[int, list[int]] = {}  # object -> the frames that show it
+    for index in sorted(labels):
+        for label in np.unique(labels[index][labels[index] > 0]):
+            shown.setdefault(int(label), []).append(index)
+    backwards = last > 0
+    total = len(video) - first + (last + 1 if backwards else 0)
+    done = 0
+    with closing(video.frames(first)) as frames:
+        for tracked in tracker.track(mark(frames, cuts), labels):
+            masks.put(tracked.frame.index, tracked.labels, tracked.confidence)
+            done += 1
+            progress(Step("track", done, total))
+            yield tracked
+    if not backwards:
+        return
+    with closing(video.backwards(last)) as frames:
+        for tracked in tracker.track(mark(frames, cuts), labels):
+            index = tracked.frame.index
+            ahead = masks.get(index)
+            if ahead is not None:
+                tracked = _merge(tracked, ahead, masks.confidence(index), shown)
+            masks.put(index, tracked.labels, tracked.confidence)
+            done += 1
+            progress(Step("track", done, total))
+            yield tracked
+
+
+def _merge(
+    back: Tracked,
+    ahead: LabelMap,
+    ahead_confidence: Mapping[int, float],
+    shown: Mapping[int, Sequence[int]],
+) -> Tracked:
+    """One frame out of the backward and the forward pass, object by object."""
+    index = back.frame.index
+    labels = np.zeros_like(ahead)
+    confidence: dict[int, float] = {}
+    taken: list[tuple[float, int, Mask]] = []
+    for label, prompts in shown.items():
+        before = max((p for p in prompts if p <= index), default=None)
+        after = min((p for p in prompts if p >= index), default=None)
+        trust_ahead = -1.0
+        if before is not None:
+            trust_ahead = ahead_confidence.get(label, 0.0) / (1 + index - before)
+        trust_back = -1.0
+        if after is not None:
+            trust_back = back.confidence.get(label, 0.0) / (1 + after - index)
+        if trust_ahead >= trust_back:
+            trust, mask = ahead_confidence.get(label, 0.0), ahead == label
+        else:
+            trust, mask = back.confidence.get(label, 0.0), back.labels == label
+        confidence[label] = trust
+        taken.append((trust, label, mask))
+    for _, label, mask in sorted(taken, key=lambda item: item[0]):
+        labels[mask] = label
+    return Tracked(back.frame, labels, confidence)
+
+
+# ---------------------------------------------------------------- inpaint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rim:
+    """What is needed to soften the rim of one frame's hole once it is filled."""
+
+    rows: slice
+    columns: slice
+    image: Image
+    alpha: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+def fill(
+    video: VideoReader,
+    masks: MaskStore,
+    inpainter: Inpainter,
+    *,
+    options: FillOptions = FillOptions(),
+    cuts: Sequence[int] = (),
+    progress: Progress = silent,
+) -> Generator[Inpainted]:
+    """Every frame of the clip without the chosen objects.
+
+    Outside the grown masks every pixel is the source's own; `Inpainted.origin` is the hole.
+    """
+    rims: deque[_Rim | None] = deque()  # one for each frame inside the inpainter
+
+    def holes() -> Generator[tuple[Frame, Mask]]:
+        with closing(video.frames()) as frames:
+            for frame, labels in masks.replay(mark(frames, cuts)):
+                mask = chosen(labels, options.objects)
+                px = auto_grow_px(mask) if options.grow_px is None else options.grow_px
+                hole = grow(mask, px)
+                soften = min(options.feather_px, px)
+                rims.append(_rim(frame.image, mask, hole, soften) if soften else None)
+                yield frame, hole
+
+    for done, filled in enumerate(inpainter.inpaint(holes())):
+        rim = rims.popleft()
+        if rim is not None and filled.origin is not None:
+            filled = replace(filled, frame=_soften(filled, rim))
+        progress(Step("inpaint", done + 1, len(video)))
+        yield filled
+
+
+def _rim(image: Image, mask: Mask, hole: Mask, px: int) -> _Rim | None:
+    """The part of the source around a hole that its soft rim lets through; None: no hole."""
+    if not hole.any():
+        return None
+    rows, columns = (np.flatnonzero(hole.any(axis)) for axis in (1, 0))
+    r, c = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return _Rim(r, c, image[r, c].copy(), feather(mask, hole, px)[r, c])
+
+
+def _soften(filled: Inpainted, rim: _Rim) -> Frame:
+    image = filled.frame.image.copy()
+    alpha = rim.alpha[..., None]
+    inside = image[rim.rows, rim.columns]
+    blended = inside * alpha + rim.image * (1 - alpha)
+    image[rim.rows, rim.columns] = np.where(alpha > 0, np.rint(blended), rim.image)
+    return replace(filled.frame, image=image)
+
+
+# ---------------------------------------------------------------- the whole job
+
+
+def remove(
+    source: Path | str,
+    target: Path | str,
+    prompts: Prompts | None = None,
+    engines: Engines | None = None,
+    *,
+    labels: Mapping[int, LabelMap] | None = None,
+    options: Options = Options(),
+    progress: Progress = silent,
+) -> Report:
+    """Remove what the prompts show from a clip.
+
+    Args:
+        source: the clip.
+        target: the clean clip; the ending chooses the container, "/" a folder of PNG frames.
+        prompts: frame index -> object id -> clicks and box.
+        engines: default: the built-in ones.
+        labels: frame index -> (H, W) label map, for masks that are already there; where a frame
+            has both, what the prompts find lies on top.
+        options: growth, codec, masks to keep.
+        progress: told after each frame of each stage.
+
+    Returns:
+        What was done, with counts and seconds.
+
+    Raises:
+        InputError: a prompt or an option does not fit; nothing was written.
+        VideoError: the source cannot be read or the target cannot be written.
+        EngineError: an engine cannot run.
+    """
+    engines = engines or Engines.load()
+    clock = _Clock()
+    with ExitStack() as closing_later:
+        video = closing_later.enter_context(VideoReader(source))
+        prompts = prompts or {}
+        check_prompts(video, prompts)
+        check_target(options.save_masks, overwrite=options.overwrite)
+        masks = closing_later.enter_context(MaskStore.temporary())
+        writer = closing_later.enter_context(
+            VideoWriter(target, like=video, options=options.write, overwrite=options.overwrite)
+        )
+        clock.start("segment")
+        cuts = find_cuts(video)
+        given = {index: shown.copy() for index, shown in (labels or {}).items()}
+        for index, found in outline(
+            video, prompts, engines.segmenter, cuts=cuts, progress=progress
+        ).items():
+            under = given.setdefault(index, np.zeros_like(found))
+            under[found > 0] = found[found > 0]
+        clock.start("track")
+        for _ in propagate(video, given, engines.tracker, masks, cuts=cuts, progress=progress):
+            pass
+        if options.save_masks is not None:
+            masks.export_zip(options.save_masks)
+        clock.start("inpaint")
+        return _encode(video, masks, writer, closing_later, engines, options, cuts, progress, clock)
+
+
+def inpaint_clip(
+    source: Path | str,
+    target: Path | str,
+    masks: Path | str,
+    engines: Engines | None = None,
+    *,
+    options: Options = Options(fill=FillOptions(grow_px=0, feather_px=0)),
+    progress: Progress = silent,
+) -> Report:
+    """Fill given masks of a clip: the last stage of `remove` alone.
+
+    Args:
+        source: the clip.
+        target: as for `remove`.
+        masks: a zip or folder of label PNGs, or one PNG for all frames.
+        engines: only the inpainter is used; default: the built-in one.
+        options: the masks are taken as they are unless `fill.grow_px` says otherwise.
+        progress: told after each frame.
+
+    Raises:
+        InputError: the masks do not fit the clip, or mark nothing.
+        VideoError: the source cannot be read or the target cannot be written.
+    """
+    engines = engines or Engines.load()
+    clock = _Clock()
+    with ExitStack() as closing_later:
+        video = closing_later.enter_context(VideoReader(source))
+        store = closing_later.enter_context(MaskStore.temporary())
+        store.take(Path(masks), len(video), video.size)
+        if not any(chosen(m, options.fill.objects).any() for _, m in store.items()):
+            raise PromptError("the masks mark nothing", "A mask pixel above 0 is a pixel to fill")
+        writer = closing_later.enter_context(
+            VideoWriter(target, like=video, options=options.write, overwrite=options.overwrite)
+        )
+        clock.start("inpaint")
+        cuts = find_cuts(video)
+        return _encode(video, store, writer, closing_later, engines, options, cuts, progress, clock)
+
+
+def check_target(target: Path | None, *, overwrite: bool) -> None:
+    """Raises OutputExists or VideoEncodeError when a side output could not be written later."""
+    if target is None:
+        return
+    if target.exists() and not overwrite:
+        raise OutputExists(f"{target} is already there", "Name another file, or use --overwrite")
+    if not target.parent.is_dir():
+        raise VideoEncodeError(f"there is no folder {target.parent}", "Make it first")
+
+
+def _encode(
+    video: VideoReader,
+    masks: MaskStore,
+    writer: VideoWriter,
+    open_files: ExitStack,
+    engines: Engines,
+    options: Options,
+    cuts: Sequence[int],
+    progress: Progress,
+    clock: _Clock,
+) -> Report:
+    """Fill, write, complete the target, and say what was done."""
+    frames_with_hole = seen = invented = 0
+    objects: set[int] = set()
+    doubtful = []
+    for index, labels in masks.items():
+        objects.update(int(k) for k in np.unique(labels) if k)
+        if any(c < DOUBTFUL for c in masks.confidence(index).values()):
+            doubtful.append(index)
+    with closing(
+        fill(video, masks, engines.inpainter, options=options.fill, cuts=cuts, progress=progress)
+    ) as filled:
+        for item in filled:
+            if item.origin is None:
+                writer.write(item.frame, np.zeros(video.size, np.bool_))
+                continue
+            writer.write(item.frame, np.asarray(item.origin != Origin.KEPT))
+            frames_with_hole += 1
+            seen += int((item.origin == Origin.SEEN).sum())
+            invented += int((item.origin == Origin.INVENTED).sum())
+    info, not_carried = video.info, tuple(writer.dropped)
+    open_files.close()  # completes the target, or raises before anything is reported
+    clock.start("")
+    return Report(
+        source=str(info.path),
+        target=str(writer.target),
+        engines=dict(engines.names),
+        options=_plain(options),
+        frames=info.frames,
+        width=info.width,
+        height=info.height,
+        fps=None if info.fps is None else float(info.fps),
+        shots=len(cuts) + 1,
+        objects=tuple(sorted(objects)),
+        frames_with_hole=frames_with_hole,
+        hole_px=seen + invented,
+        seen_px=seen,
+        invented_px=invented,
+        doubtful_frames=tuple(doubtful),
+        not_carried=not_carried,
+        seconds=clock.seconds,
+        masks=None if options.save_masks is None else str(options.save_masks),
+    )
+
+
+def _plain(options: Options) -> JSON:
+    """The options as data that `json.dumps` takes."""
+    found = asdict(options)
+    found["save_masks"] = None if options.save_masks is None else str(options.save_masks)
+    objects = options.fill.objects
+    found["fill"]["objects"] = None if objects is None else sorted(objects)
+    return found
+
+
+class _Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage = ""
+        self._since = time.perf_counter()
+
+    def start(self, stage: str) -> None:
+        now = time.perf_counter()
+        if self._stage:
+            self.seconds[self._stage] = round(now - self._since, 2)
+        self._stage, self._since = stage, now
