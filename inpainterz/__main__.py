@@ -1,0 +1,5 @@
+"""`python -m inpainterz` is the command line."""
+
+from inpainterz.cli import main
+
+main()

@@ -1,0 +1,128 @@
+"""Pixels for people: overlays, click marks, before/after sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from inpainterz.masks import MaskStore, colour_of
+from inpainterz.types import Image, LabelMap, Prompt
+from inpainterz.video.reader import VideoReader
+
+PAPER = (250, 250, 248)
+INK = (40, 42, 46)
+
+
+def overlay(image: Image, labels: LabelMap, *, alpha: float = 0.45) -> Image:
+    """The image with each object tinted in its colour and outlined; the image itself is untouched.
+
+    Args:
+        image: (H, W, 3) RGB.
+        labels: (H, W) label map.
+        alpha: 0 = no tint .. 1 = flat colour.
+    """
+    out = image.copy()
+    thick = max(1, round(min(image.shape[:2]) / 360))
+    for label in np.unique(labels):
+        if label == 0:
+            continue
+        mask = labels == label
+        colour = np.array(colour_of(int(label)), np.float32)
+        out[mask] = np.rint(out[mask] * (1 - alpha) + colour * alpha).astype(np.uint8)
+        edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(out, edges, -1, colour_of(int(label)), thick, cv2.LINE_AA)
+    return out
+
+
+def draw_prompt(image: Image, prompt: Prompt, label: int) -> Image:
+    """The image with a prompt's clicks (+ and −) and box drawn in; the input is untouched."""
+    out = image.copy()
+    radius = max(5, round(min(image.shape[:2]) / 55))
+    if prompt.box is not None:
+        x0, y0, x1, y1 = (round(float(v)) for v in prompt.box)
+        cv2.rectangle(out, (x0, y0), (x1 - 1, y1 - 1), colour_of(label), max(1, radius // 4))
+    for (x, y), on in zip(prompt.points, prompt.positive, strict=True):
+        at = (round(float(x)), round(float(y)))
+        fill = colour_of(label) if on else INK
+        cv2.circle(out, at, radius, (255, 255, 255), -1, cv2.LINE_AA)
+        cv2.circle(out, at, radius - max(1, radius // 4), fill, -1, cv2.LINE_AA)
+        arm = max(2, radius // 2)
+        width = max(1, radius // 4)
+        cv2.line(out, (at[0] - arm, at[1]), (at[0] + arm, at[1]), (255, 255, 255), width)
+        if on:
+            cv2.line(out, (at[0], at[1] - arm), (at[0], at[1] + arm), (255, 255, 255), width)
+    return out
+
+
+def side_by_side(before: Image, after: Image, *, gap_px: int = 8) -> Image:
+    """Two images of one height beside each other."""
+    gap = np.full((before.shape[0], gap_px, 3), PAPER, np.uint8)
+    return np.hstack([before, gap, after])
+
+
+def contact_sheet(columns: Sequence[tuple[str, Sequence[Image]]], *, width_px: int = 1500) -> Image:
+    """A sheet with one titled row for each entry, its images in a line, small enough to look at.
+
+    Args:
+        columns: (title, images); all images have one size, all rows one length.
+        width_px: the sheet's width.
+    """
+    count = len(columns[0][1])
+    height, width = columns[0][1][0].shape[:2]
+    gap, title_px = 8, 26
+    cell_w = (width_px - gap * (count + 1)) // count
+    cell_h = max(1, round(cell_w * height / width))
+    sheet_h = gap + len(columns) * (title_px + cell_h + gap)
+    sheet = np.full((sheet_h, width_px, 3), PAPER, np.uint8)
+    y = gap
+    for title, images in columns:
+        cv2.putText(sheet, title, (gap, y + 17), cv2.FONT_HERSHEY_DUPLEX, 0.5, INK, 1, cv2.LINE_AA)
+        y += title_px
+        for k, image in enumerate(images):
+            x = gap + k * (cell_w + gap)
+            sheet[y : y + cell_h, x : x + cell_w] = cv2.resize(
+                image, (cell_w, cell_h), interpolation=cv2.INTER_AREA
+            )
+        y += cell_h + gap
+    return sheet
+
+
+def before_after_sheet(source: Path, cleaned: Path, masks: Path | None, *, count: int = 5) -> Image:
+    """Rows of the same frames: as filmed, the mask, cleaned.
+
+    Args:
+        source, cleaned: two video files with the same frames.
+        masks: zip of label maps, or None for a sheet without that row.
+        count: how many frames, spread over those that have a mask.
+    """
+    with ExitStack() as open_files:
+        before = open_files.enter_context(VideoReader(source))
+        after = open_files.enter_context(VideoReader(cleaned))
+        wanted = list(range(len(before)))
+        store = None
+        if masks is not None:
+            store = open_files.enter_context(MaskStore.temporary())
+            store.take(masks, len(before), before.size)
+            wanted = [i for i, labels in store.items() if labels.any()] or wanted
+        picks = [wanted[round(k * (len(wanted) - 1) / max(1, count - 1))] for k in range(count)]
+        first = [before.frame(i).image for i in picks]
+        last = [after.frame(i).image for i in picks]
+        rows: list[tuple[str, list[Image]]] = [("as filmed", first)]
+        if store is not None:
+            found = [store.get(i) for i in picks]
+            tinted = [
+                image if labels is None else overlay(image, labels)
+                for image, labels in zip(first, found, strict=True)
+            ]
+            rows.append(("followed", tinted))
+        rows.append(("cleaned", last))
+        return contact_sheet(rows)
+
+
+def encode_png(image: Image) -> bytes:
+    """A PNG of an RGB image."""
+    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])
