@@ -1,0 +1,191 @@
+"""Segmentation from clicks or a box with nothing to download: colour, edges and motion.
+
+A pool of hypotheses at several scales is cut out of a graph of superpixels around the prompt, as
+in constrained parametric min-cuts (Carreira and Sminchisescu, PAMI 2012); colour models are
+learnt from each hypothesis and the cut repeated, as in GrabCut (Rother, Kolmogorov and Blake,
+SIGGRAPH 2004). Hypotheses are ranked by their border, their compactness, how the click lies in
+them, and by motion against the background where frames around are at hand; the best one is
+refined pixel by pixel in a crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from inpainterz.errors import OptionError, PromptError
+from inpainterz.segment import moving, refine, regions
+from inpainterz.segment.hypotheses import Hint, Judge, Pool
+from inpainterz.types import Image, Mask, Prompt, Segmentation
+
+NEIGHBOUR_OFFSETS: tuple[int, ...] = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
+"""Where `embed` likes its neighbours, in frames from the frame itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Knobs of the built-in segmenter."""
+
+    work_pixels: int = 120_000
+    """Pixels of the reduced frame in which hypotheses are cut; the answer is at source size."""
+    cell_px: int = 6
+    """Side of a superpixel in the reduced frame."""
+    crop_pixels: int = 60_000
+    """Pixels of the crop in which the answer is refined."""
+
+    def __post_init__(self) -> None:
+        if not 1_000 <= self.work_pixels <= 4_000_000:
+            raise OptionError("work_pixels must be within 1000..4000000")
+        if not 3 <= self.cell_px <= 64:
+            raise OptionError("cell_px must be within 3..64")
+        if not 1_000 <= self.crop_pixels <= 4_000_000:
+            raise OptionError("crop_pixels must be within 1000..4000000")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """One frame, looked at; holds no reference to its neighbours."""
+
+    image: Image
+    """The source frame."""
+    scale: tuple[float, float]
+    """Reduced frame over source, (x, y)."""
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """What an answer remembers for the next click."""
+
+    inside: npt.NDArray[np.bool_]
+    points: npt.NDArray[np.float32]
+
+
+class BuiltinSegmenter:
+    """The `Segmenter` that needs no download."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def embed(self, image: Image, neighbours: Sequence[Image] = ()) -> Embedding:
+        """Look at a frame; about a second at any size with ten neighbours on two cores.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, any size.
+            neighbours: frames of the same shot and size, in order of time; best at
+                `NEIGHBOUR_OFFSETS`.
+
+        Raises:
+            PromptError: a neighbour has another size.
+        """
+        if any(other.shape != image.shape for other in neighbours):
+            raise PromptError("the frames around this one have another size")
+        h, w = image.shape[:2]
+        shrink = min(1.0, (self.options.work_pixels / (h * w)) ** 0.5)
+        size = max(1, round(w * shrink)), max(1, round(h * shrink))
+        work = _resized(image, size)
+        seen = moving.observe(work, [_resized(other, size) for other in neighbours])
+        lab = regions.lab_of(cv2.bilateralFilter(work, 5, 25, 3) if min(size) > 2 else work)
+        graph = regions.build(lab, regions.superpixels(lab, self.options.cell_px))
+        return Embedding(image, (size[0] / w, size[1] / h), Judge.of(graph, seen))
+
+    def segment(
+        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
+    ) -> Segmentation:
+        """Answer one object's prompt.
+
+        Every positive click lies inside the answer and every negative one outside, unless both
+        kinds hit the same pixel: then the later one counts.
+
+        Args:
+            embedding: from `embed`.
+            prompt: all clicks so far, the latest last within its kind, and perhaps a box.
+            previous: the last answer for this object in this frame.
+
+        Raises:
+            PromptError: nothing positive, a point outside the frame, or a box without area.
+        """
+        height, width = embedding.image.shape[:2]
+        points, positive, box = checked(prompt, height, width)
+        judge = embedding.judge
+        h, w = judge.regions.labels.shape
+        small = np.clip(
+            np.floor(points * np.asarray(embedding.scale, np.float32)), 0, (w - 1, h - 1)
+        )
+        hint = Hint(
+            points=small.astype(np.float32),
+            positive=positive,
+            box=None if box is None else box * np.asarray(embedding.scale * 2, np.float32),
+            previous=None,
+            fresh=np.ones(len(points), np.bool_),
+        )
+        state = previous.state if previous is not None else None
+        if isinstance(state, _State) and state.inside.shape == (judge.regions.count,):
+            known = {tuple(p) for p in state.points.tolist()}
+            fresh = np.asarray([tuple(p) not in known for p in points.tolist()], np.bool_)
+            if len(known) <= len(points) - fresh.sum():  # none was taken back
+                hint = Hint(hint.points, hint.positive, hint.box, state.inside, fresh)
+        inside, score = Pool(judge, hint).best()
+        mask = refine.refine(
+            embedding.image, judge, inside, points, positive, box, self.options.crop_pixels
+        )
+        return Segmentation(mask, score, _State(inside, points.copy()))
+
+
+def create(options: Options, device: str = "auto") -> BuiltinSegmenter:
+    """The engine; it runs on the CPU whatever `device` says."""
+    return BuiltinSegmenter(options)
+
+
+def checked(
+    prompt: Prompt, height: int, width: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.float32] | None]:
+    """Points (N, 2), which are positive (N,), and the box (4,) cut to the frame.
+
+    Raises:
+        PromptError: see `BuiltinSegmenter.segment`.
+    """
+    points = np.asarray(prompt.points, np.float32).reshape(-1, 2)
+    positive = np.asarray(prompt.positive, np.bool_).reshape(-1)
+    if len(points) != len(positive):
+        raise PromptError(f"{len(points)} points came with {len(positive)} signs")
+    if not np.isfinite(points).all():
+        raise PromptError("a click has no place: its coordinates are not numbers")
+    outside = (points < 0).any(-1) | (points[:, 0] >= width) | (points[:, 1] >= height)
+    if outside.any():
+        x, y = points[int(np.argmax(outside))]
+        raise PromptError(
+            f"the click at {x:g},{y:g} is outside the frame",
+            f"The frame is {width}x{height}",
+        )
+    if prompt.box is None:
+        if not positive.any():
+            raise PromptError("nothing shows the object", "Click on it or draw a box around it")
+        return points, positive, None
+    box = np.asarray(prompt.box, np.float32).reshape(-1)
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise PromptError("the box is not four numbers x0, y0, x1, y1")
+    box = np.clip(box, 0, np.asarray([width, height, width, height], np.float32))
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise PromptError("the box has no area inside the frame", "Give its corners as x0,y0,x1,y1")
+    return points, positive, box
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Image:
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+__all__ = [
+    "NEIGHBOUR_OFFSETS",
+    "BuiltinSegmenter",
+    "Embedding",
+    "Mask",
+    "Options",
+    "create",
+]
