@@ -1,0 +1,58 @@
+"""What every test gets: a failure on an ERROR in the log and on a thread left behind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inpainterz import example
+
+
+class _Errors(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture(autouse=True)
+def no_error_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that makes our code log an ERROR fails, unless it is marked as expecting one."""
+    handler = _Errors()
+    logger = logging.getLogger("inpainterz")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    if not request.node.get_closest_marker("logs_errors"):
+        assert not [r.getMessage() for r in handler.records]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A thread that a test starts ends with it (the page's own server is tested elsewhere)."""
+    if request.node.get_closest_marker("browser"):
+        yield
+        return
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    while left := [t for t in threading.enumerate() if t not in before and not t.daemon]:
+        if time.monotonic() > deadline:
+            pytest.fail(f"threads left behind: {left}")
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def street() -> Path:
+    """The real example clip: a walker crosses in front of a parked bicycle."""
+    clip = example.prepare()
+    if not clip.real:
+        pytest.skip("the street clip cannot be fetched here")
+    return clip.path

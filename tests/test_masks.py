@@ -1,0 +1,134 @@
+"""Label maps keep their ids on disk; masks that do not fit are refused with a sentence."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from inpainterz.errors import InputError, PromptError
+from inpainterz.masks import (
+    MaskStore,
+    auto_grow_px,
+    decode_labels,
+    encode_labels,
+    feather,
+    grow,
+    stack,
+)
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+@settings(max_examples=60, deadline=None)
+def test_label_map_survives_png(labels: np.ndarray) -> None:
+    assert np.array_equal(decode_labels(encode_labels(labels)), labels)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "RGBA"])
+def test_a_black_and_white_picture_is_one_object(mode: str) -> None:
+    mask = np.zeros((12, 17), bool)
+    mask[3:9, 4:11] = True
+    out = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255, "L").convert(mode).save(out, "PNG")
+    assert np.array_equal(decode_labels(out.getvalue()), mask.astype(np.uint8))
+
+
+def test_not_a_picture_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="not a picture"):
+        decode_labels(b"hello", "mask.png")
+
+
+def _store(tmp_path: Path, source: Path, count: int = 3) -> MaskStore:
+    store = MaskStore(tmp_path / "store")
+    store.take(source, count, (8, 10))
+    return store
+
+
+def _mask(value: int) -> np.ndarray:
+    labels = np.zeros((8, 10), np.uint8)
+    labels[2:5, 3:6] = value
+    return labels
+
+
+def test_zip_folder_and_single_png_are_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index:06d}.png").write_bytes(encode_labels(_mask(index + 1)))
+    bundle = tmp_path / "masks.zip"
+    with zipfile.ZipFile(bundle, "w") as out:
+        for path in folder.iterdir():
+            out.write(path, f"inside/{path.name}")
+    for source in (folder, bundle):
+        with _store(tmp_path / source.suffix.strip("."), source) as store:
+            for index in range(3):
+                found = store.get(index)
+                assert found is not None
+                assert np.array_equal(found, _mask(index + 1))
+    with _store(tmp_path / "one", folder / "000001.png") as store:
+        assert store.indices() == [0, 1, 2]
+        assert all(np.array_equal(m, _mask(2)) for _, m in store.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "says"),
+    [
+        ("000007.png", _mask(1), "ends at frame 2"),
+        ("000001.png", np.zeros((9, 10), np.uint8), "10x9, the clip is 10x8"),
+        ("notes.txt", _mask(1), "no PNG masks"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(
+    tmp_path: Path, name: str, labels: np.ndarray, says: str
+) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    (folder / name).write_bytes(encode_labels(labels))
+    with pytest.raises(InputError, match=says):
+        _store(tmp_path, folder)
+
+
+def test_store_keeps_confidence_and_temporary_store_vanishes(tmp_path: Path) -> None:
+    with MaskStore(tmp_path / "kept") as store:
+        store.put(4, _mask(1), {1: 0.25})
+    with MaskStore(tmp_path / "kept") as store:
+        assert store.confidence(4) == {1: 0.25}
+        store.export_zip(tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as bundle:
+        assert bundle.namelist() == ["000004.png"]
+    with MaskStore.temporary() as store:
+        store.put(0, _mask(1))
+        folder = store.folder
+    assert not folder.exists()
+
+
+def test_stack_puts_later_ids_on_top_and_refuses_256() -> None:
+    low, high = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    low[:3], high[2:] = True, True
+    assert stack({2: high, 1: low}, (4, 4))[:, 0].tolist() == [1, 1, 2, 2]
+    with pytest.raises(PromptError, match="256"):
+        stack({256: low}, (4, 4))
+
+
+def test_growth_is_a_disc_and_feather_stays_in_the_grown_ring() -> None:
+    mask = np.zeros((41, 41), bool)
+    mask[20, 20] = True
+    hole = grow(mask, 6)
+    ys, xs = np.nonzero(hole)
+    assert np.hypot(ys - 20, xs - 20).max() <= 6.5
+    assert hole.sum() > 100
+    alpha = feather(mask, hole, 3)
+    assert alpha[20, 20] == 1
+    assert (alpha[~hole] == 0).all()
+    assert 0 < alpha[20, 25] < 1
+    assert auto_grow_px(np.zeros((9, 9), bool)) == 0
+    big = np.zeros((480, 854), bool)
+    big[100:300, 100:300] = True
+    assert 4 <= auto_grow_px(big) <= 20
