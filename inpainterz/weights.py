@@ -1,18 +1,38 @@
-"""Reads the cards of third_party/, finds and checks weights files, loads a state dict strictly."""
+"""Reads the cards of third_party/, fetches weights, checks them, loads a state dict strictly.
+
+The commands `inpainterz weights ...` are calls of this module:
+
+    list      for line in inventory(): line.card, size_text(line.card), line.path, line.fault
+    fetch     for card in choose(names, everything=all, commercial=commercial):
+                  show(describe(card)); path = fetch(card.name, folder=dir, progress=bar)
+    verify    for line in inventory(verify=True): line.fault says what is wrong, "" is well
+    path      locate(name), or folders(dir)[0], where a fetch puts its files
+"""
 
 from __future__ import annotations
 
+import errno
 import fnmatch
+import hashlib
+import http.client
 import importlib.util
+import json
 import logging
 import os
 import pickle
 import re
+import shutil
 import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +40,7 @@ from inpainterz.errors import (
     EngineUnavailable,
     OptionError,
     WeightsCorrupt,
+    WeightsError,
     WeightsMismatch,
     WeightsMissing,
 )
@@ -33,6 +54,13 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGE = Path(__file__).resolve().parent
+RECORDS = "hashes.json"
+"""Beside the weights: the hash of each file as it was first fetched or found."""
+DRIVE_URL = "https://drive.google.com/uc?id={}"
+CHUNK_BYTES = 1 << 20
+TIMEOUT_S = 30
+OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How a file of torch.save before 1.6 begins: its pickled magic number."""
 
 logger = logging.getLogger(__name__)
 
@@ -98,30 +126,485 @@ def card(name: str) -> Card:
     return known[name]
 
 
-def folders() -> list[Path]:
-    """Where weights are looked for, first match wins."""
+def choose(
+    names: Sequence[str] = (), *, everything: bool = False, commercial: bool = False
+) -> list[Card]:
+    """The cards that a fetch is about: those named, else all of them, else the default set.
+
+    Args:
+        names: of cards; empty for a set.
+        everything: the whole list instead of the default set.
+        commercial: of the set, only those whose licence allows commercial use.
+
+    Raises:
+        OptionError: no such card, or a named one that does not allow commercial use.
+    """
+    if names:
+        chosen = [card(name) for name in names]
+        refused = [one.name for one in chosen if commercial and not one.commercial]
+        if refused:
+            raise OptionError(f"the licence of {refused[0]} does not allow commercial use")
+        return chosen
+    return [
+        one
+        for one in cards().values()
+        if (everything or one.in_default_set) and (one.commercial or not commercial)
+    ]
+
+
+def size_text(wanted: Card) -> str:
+    """The size of a file for people, such as "375 MB"; an estimate says so."""
+    if wanted.size:
+        return f"{wanted.size / 1e6:,.0f} MB"
+    return f"about {wanted.parameters * 4 / 1e6:,.0f} MB"  # float32
+
+
+def describe(wanted: Card) -> str:
+    """One line to show before a fetch: what it is, how large, under which licence."""
+    use = "commercial use allowed" if wanted.commercial else "NO commercial use"
+    return f"{wanted.name}: {wanted.title}, {size_text(wanted)}, {wanted.licence} ({use})"
+
+
+def page(wanted: Card) -> str:
+    """The address that a person opens in a browser to fetch the file by hand."""
+    drive = wanted.url.removeprefix("gdrive:")
+    return f"https://drive.google.com/file/d/{drive}/view" if drive != wanted.url else wanted.url
+
+
+# Finding and checking -----------------------------------------------------------------------------
+
+
+def folders(first: Path | None = None) -> list[Path]:
+    """Where weights are looked for, first match wins.
+
+    Args:
+        first: a folder to look in before INPAINTERZ_WEIGHTS, ckpt/ of the checkout and the
+            user's cache folder.
+    """
     from platformdirs import user_cache_path
 
-    found = []
+    found = [] if first is None else [first]
     if os.environ.get("INPAINTERZ_WEIGHTS"):
-        found.append(Path(os.environ["INPAINTERZ_WEIGHTS"]))
+        found.append(Path(os.environ["INPAINTERZ_WEIGHTS"]).expanduser())
     if (PACKAGE.parent / "ckpt").is_dir():
         found.append(PACKAGE.parent / "ckpt")
     found.append(user_cache_path("inpainterz") / "ckpt")
     return found
 
 
-def locate(name: str) -> Path:
-    """The path of a weights file on this machine.
+def find(name: str, *, folder: Path | None = None) -> Path | None:
+    """Where a weights file is, or None; nothing is checked.
+
+    Args:
+        name: of the card.
+        folder: looked in first.
+    """
+    wanted = card(name)
+    for place in folders(folder):
+        if (place / wanted.file).is_file():
+            return place / wanted.file
+    return None
+
+
+def locate(name: str, *, folder: Path | None = None) -> Path:
+    """The path of a weights file on this machine that is the one its card describes.
+
+    The file's hash is taken the first time and whenever its size or date has changed.
+
+    Args:
+        name: of the card.
+        folder: looked in first.
 
     Raises:
         WeightsMissing: names the command that fetches it.
+        WeightsCorrupt: its size or hash is not that of the card or of the first fetch.
+    """
+    path = find(name, folder=folder)
+    if path is None:
+        raise WeightsMissing(name, f"inpainterz weights fetch {name}")
+    known = _recorded(path)
+    if known is None or (known.size, known.mtime_ns) != _stamp(path) or not known.fits(card(name)):
+        check(card(name), path)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One line of `inpainterz weights list` and `verify`."""
+
+    card: Card
+    path: Path | None
+    """None where the file is not on this machine."""
+    sha256: str = ""
+    """Of the file, where it was taken."""
+    fault: str = ""
+    """What is wrong with the file, "" where nothing is known to be."""
+
+
+def inventory(*, folder: Path | None = None, verify: bool = False) -> list[Found]:
+    """What is on this machine, a line for every card.
+
+    Args:
+        folder: looked in first.
+        verify: read every file from end to end and hold its hash against the card.
+    """
+    lines = []
+    for one in cards().values():
+        path = find(one.name, folder=folder)
+        if path is None or not verify:
+            known = None if path is None else _recorded(path)
+            lines.append(Found(one, path, "" if known is None else known.sha256))
+            continue
+        try:
+            lines.append(Found(one, path, check(one, path)))
+        except WeightsCorrupt as error:
+            lines.append(Found(one, path, fault=f"expected {error.expected}, found {error.actual}"))
+    return lines
+
+
+def check(wanted: Card, path: Path) -> str:
+    """Hold a file against its card and, where no hash is published, against the first fetch.
+
+    The hash of a file that passes is recorded in hashes.json beside it.
+
+    Returns:
+        the SHA-256 of the file as hex digits.
+
+    Raises:
+        WeightsCorrupt: another size, another hash, or not a weights file at all.
+    """
+    record = _verified(wanted, path, known=_recorded(path))
+    _record(path, record)
+    return record.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What hashes.json holds of one file."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+    def fits(self, wanted: Card) -> bool:
+        """Whether the recorded hash is the card's, where the card has one."""
+        return not wanted.sha256 or self.sha256 == wanted.sha256
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _records(folder: Path) -> dict[str, Record]:
+    try:
+        text = (folder / RECORDS).read_text("utf-8")
+        return {name: Record(**entry) for name, entry in json.loads(text).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        logger.warning("%s cannot be read and is started anew: %s", folder / RECORDS, error)
+        return {}
+
+
+def _recorded(path: Path) -> Record | None:
+    return _records(path.parent).get(path.name)
+
+
+def _record(path: Path, entry: Record) -> None:
+    known = {**_records(path.parent), path.name: entry}
+    text = json.dumps({name: asdict(one) for name, one in sorted(known.items())}, indent=2)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=RECORDS, delete=False
+        ) as file:
+            file.write(text + "\n")
+        os.replace(file.name, path.parent / RECORDS)
+    except OSError as error:  # a folder for reading only: the hash is taken again next time
+        logger.info("the hash of %s is not recorded: %s", path, error)
+
+
+def _verified(wanted: Card, path: Path, *, known: Record | None) -> Record:
+    size, mtime_ns = _stamp(path)
+    if wanted.size and size != wanted.size:
+        raise WeightsCorrupt(path, f"{wanted.size:,} bytes", f"{size:,} bytes")
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK_BYTES):
+            hasher.update(block)
+    digest = hasher.hexdigest()
+    expected = wanted.sha256 or ("" if known is None else known.sha256)
+    if expected and digest != expected:
+        raise WeightsCorrupt(path, f"SHA-256 {expected}", digest)
+    if not expected:
+        _require_weights_format(path)
+    return Record(digest, size, mtime_ns)
+
+
+def _require_weights_format(path: Path) -> None:
+    """Tell a weights file from a web page or half a file where there is no hash to compare."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if zipfile.is_zipfile(path):  # torch.save since 1.6; every member has a CRC
+        with zipfile.ZipFile(path) as archive:
+            try:
+                broken = archive.testzip()
+            except (zipfile.BadZipFile, OSError, EOFError) as error:
+                raise WeightsCorrupt(path, "a file of tensors", "a damaged file") from error
+        if broken is not None:
+            raise WeightsCorrupt(path, "a file of tensors", f"damage in {broken}")
+    elif not head.startswith(OLD_FORMAT) and path.suffix != ".safetensors":
+        raise WeightsCorrupt(path, "a file of tensors", f"a file that begins with {head!r}")
+
+
+# Fetching -----------------------------------------------------------------------------------------
+
+
+def fetch(
+    name: str,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    retries: int = 4,
+) -> Path:
+    """Download a weights file, check it and give it its name only then.
+
+    An interrupted download stays as <file>.part, which nothing loads, and is gone on with the
+    next time. A file that is there already, put there by hand perhaps, is checked instead.
+
+    Args:
+        name: of the card.
+        folder: where to put it, made where it is missing; None takes the first of `folders()`.
+        progress: called with the bytes done and the bytes in all, None where that is not known.
+        retries: how many tries in a row may bring nothing new after the connection was cut.
+
+    Returns:
+        the path of the file.
+
+    Raises:
+        OptionError: no such card.
+        WeightsCorrupt: what came is not the file that the card describes; it is deleted.
+        WeightsError: no network, no such address, no room: says the address and where to put
+            the file by hand.
     """
     wanted = card(name)
-    for folder in folders():
-        if (folder / wanted.file).is_file():
-            return folder / wanted.file
-    raise WeightsMissing(name, f"inpainterz weights fetch {name}")
+    target = (folders()[0] if folder is None else folder) / wanted.file
+    if target.is_file():
+        check(wanted, target)
+        return target
+    tell = progress or (lambda done, total: None)
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _require_room(wanted, part)
+        with _one_at_a_time(part):
+            download = part.with_name(target.name + ".zip.part") if wanted.member else part
+            if wanted.url.startswith("gdrive:"):
+                _fetch_drive(wanted, download, tell, retries)
+            else:
+                _fetch_https(wanted, download, tell, retries)
+            if wanted.member:
+                _extract(wanted, download, part)
+            _accept(wanted, part, target)
+    except OSError as error:
+        raise WeightsError(
+            f"the weights of {name} could not be fetched: {_reason(error)}",
+            f"Run the same command again to go on, or save {page(wanted)}"
+            f"{' (the file ' + wanted.member + ' in it)' if wanted.member else ''} as {target}",
+        ) from error
+    return target
+
+
+def _accept(wanted: Card, part: Path, target: Path) -> None:
+    """Check a finished download and give it its name; delete it where it is not the right one.
+
+    The hash is taken from the disk, not from the stream: so a resumed file needs no second way,
+    and what the disk made of it is checked too.
+    """
+    try:
+        record = _verified(wanted, part, known=_recorded(target))
+    except WeightsCorrupt as error:
+        part.unlink()
+        raise _nothing_kept(wanted, error) from error
+    os.replace(part, target)
+    _record(target, record)
+
+
+def _nothing_kept(wanted: Card, error: WeightsCorrupt) -> WeightsCorrupt:
+    told = WeightsCorrupt(page(wanted), error.expected, error.actual)
+    told.hint = "Nothing of it was kept; fetch it again"
+    return told
+
+
+def _fetch_https(
+    wanted: Card, part: Path, tell: Callable[[int, int | None], None], retries: int
+) -> None:
+    """Download into `part`, going on where an earlier try stopped.
+
+    With urllib, since pooch cannot resume and all else that can is a package more.
+    """
+    tries, cut = 0, False
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _pull(wanted, part, tell):
+                return
+            reason: Exception = ConnectionError("the connection was cut")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code < 500 and error.code != 429:
+                raise
+            reason = error
+        except urllib.error.URLError as error:
+            if not cut:  # never reached it: there is no network, and waiting will not help
+                raise
+            reason = error
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            reason = error
+        cut = True
+        after = part.stat().st_size if part.exists() else 0
+        tries = 0 if after - before >= CHUNK_BYTES else tries + 1
+        if tries > retries:
+            raise ConnectionError(f"{_reason(reason)} ({after:,} bytes are kept)") from reason
+        time.sleep(min(2.0**tries - 2, 30) if tries else 0)
+        logger.info("going on at byte %d of %s: %s", after, wanted.url, _reason(reason))
+
+
+def _pull(wanted: Card, part: Path, tell: Callable[[int, int | None], None]) -> bool:
+    """One request; True when all of the file is there, False when the connection was cut."""
+    mark = part.with_name(part.name + ".etag")  # which version of the file the part is of
+    etag = mark.read_text("utf-8") if mark.exists() else ""
+    have = part.stat().st_size if part.exists() else 0
+    if not etag and not wanted.sha256:
+        have = 0  # nothing could tell whether the rest belongs to the same file
+    request = urllib.request.Request(wanted.url, headers={"User-Agent": "inpainterz"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        if etag:
+            request.add_header("If-Range", etag)
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        error.close()
+        if error.headers.get("Content-Range", "") == f"bytes */{have}":
+            return True  # it was complete already
+        part.unlink()  # longer than the file is now
+        return False
+    with response:
+        if wanted.url.startswith("https:") and not response.url.startswith("https:"):
+            raise OSError(f"it is passed on to an address that is not safe, {response.url}")
+        if response.status != 206:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        if wanted.size and not wanted.member and total not in (None, wanted.size):
+            part.unlink(missing_ok=True)
+            corrupt = WeightsCorrupt(wanted.url, f"{wanted.size:,} bytes", f"{total:,} bytes")
+            raise _nothing_kept(wanted, corrupt)
+        strong = response.headers.get("ETag", "")
+        mark.write_text("" if strong.startswith("W/") else strong, "utf-8")
+        with part.open("r+b" if have else "wb") as file:
+            file.seek(have)
+            tell(have, total)
+            while block := response.read(CHUNK_BYTES):
+                file.write(block)
+                have += len(block)
+                tell(have, total)
+    if total is not None and have < total:
+        return False
+    mark.unlink()
+    return True
+
+
+def _fetch_drive(
+    wanted: Card, part: Path, tell: Callable[[int, int | None], None], retries: int
+) -> None:
+    """Download from Google Drive into `part`; gdown answers Drive's questions and resumes."""
+    if importlib.util.find_spec("gdown") is None:
+        raise WeightsError(
+            f"the weights of {wanted.name} are on Google Drive and the package gdown is missing",
+            f"Install it: pip install 'gdown>=6.5', or fetch {page(wanted)} by hand",
+        )
+    import gdown
+    from gdown.exceptions import DownloadError
+
+    try:
+        gdown.download(
+            url=DRIVE_URL.format(wanted.url.removeprefix("gdrive:")),
+            output=str(part),
+            quiet=True,
+            use_cookies=False,  # keeps no file in the user's home
+            resume=True,
+            progress=tell,
+            timeout=TIMEOUT_S,
+            retries=retries,
+        )
+    except DownloadError as error:
+        raise OSError(str(error)) from error
+
+
+def _extract(wanted: Card, archive: Path, part: Path) -> None:
+    """Take the wanted file out of a zip archive, whose CRC is checked on the way."""
+    try:
+        with zipfile.ZipFile(archive) as contents:
+            inside = [m for m in contents.infolist() if Path(m.filename).name == wanted.member]
+            if len(inside) != 1:
+                raise WeightsCorrupt(
+                    archive, f"one {wanted.member} in the archive", f"{len(inside)} of them"
+                )
+            with contents.open(inside[0]) as source, part.open("wb") as file:
+                shutil.copyfileobj(source, file, CHUNK_BYTES)
+    except (WeightsCorrupt, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        part.unlink(missing_ok=True)
+        archive.unlink()
+        if not isinstance(error, WeightsCorrupt):
+            error = WeightsCorrupt(archive, "a whole zip archive", "a damaged one")
+        raise _nothing_kept(wanted, error) from error
+    archive.unlink()
+
+
+def _require_room(wanted: Card, part: Path) -> None:
+    missing = wanted.size - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(part.parent).free
+    if wanted.size and missing > free:
+        raise WeightsError(
+            f"there is no room for the weights of {wanted.name}: {missing / 1e6:,.0f} MB are"
+            f" needed and {free / 1e6:,.0f} MB are free in {part.parent}",
+            "Make room, or set INPAINTERZ_WEIGHTS to a folder elsewhere",
+        )
+
+
+@contextmanager
+def _one_at_a_time(part: Path) -> Iterator[None]:
+    """Keep two processes from writing into one download."""
+    if sys.platform == "win32":  # an open file cannot be replaced there: the second one fails
+        yield
+        return
+    import fcntl
+
+    lock = part.with_name(part.name + ".lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WeightsError(f"{part.name} is being fetched by another process") from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answers {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return f"the server cannot be reached ({error.reason})"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full"
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 # Loading ------------------------------------------------------------------------------------------
@@ -179,8 +662,8 @@ def load_state_dict(
         rename: start of a key in the file -> what stands in its place, tried in order where the
             key is not expected as it is; None strips "module.", which data-parallel training adds.
         may_lack: shell patterns of expected keys that the file need not have.
-        may_have: shell patterns of keys of the file (as renamed) that are left out without a word;
-            every other unexpected key is an error.
+        may_have: shell patterns of keys of the file that are left out; every other unexpected key
+            is an error.
 
     Returns:
         the tensors on the CPU, under the expected keys, in the order of `expected`. They may be
