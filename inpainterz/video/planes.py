@@ -1,0 +1,342 @@
+"""What a decoded frame is made of: native planes, their orientation and their colour.
+
+The writer keeps the source's own planes and changes only the samples that lie in the hole, so that
+a pixel that nobody touched never makes the trip YUV -> RGB -> YUV. This file knows how: the eight
+orientations of a display matrix, the luma and chroma planes of a frame as arrays, and the matrix
+that takes RGB to them.
+
+Sources: ITU-T H.273 (the code points of matrix and range), Rec. ITU-R BT.601-7, BT.709-6,
+BT.2020-2 (the coefficients), ISO/IEC 14496-12 8.5.2 and libavutil/display.h (the display matrix).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from inpainterz.types import Image, Mask
+
+Plane: TypeAlias = npt.NDArray[Any]
+"""(h, w) uint8 or uint16, a view of one plane of a native frame."""
+
+UNSPECIFIED = 2
+"""H.273: nobody says which matrix, primaries or transfer it is."""
+
+_LUMA_WEIGHTS = {  # H.273 table 4, MatrixCoefficients -> (Kr, Kb)
+    1: (0.2126, 0.0722),  # BT.709
+    4: (0.30, 0.11),  # FCC
+    5: (0.299, 0.114),  # BT.470BG
+    6: (0.299, 0.114),  # BT.601
+    7: (0.212, 0.087),  # SMPTE 240M
+    9: (0.2627, 0.0593),  # BT.2020
+}
+_BT601 = (0.299, 0.114)
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pixels become upright ones: transpose first, then flip."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether stored pixels are upright already."""
+        return not (self.transpose or self.flip_x or self.flip_y)
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise that stored pixels are turned by, 0, 90, 180 or 270.
+
+        A mirrored picture counts as turned by what remains when the mirror is taken away.
+        """
+        if self.transpose:
+            return 90 if self.flip_x else 270
+        return 180 if self.flip_y else 0
+
+    def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn (H, W, ...) stored samples upright; a view, nothing is copied."""
+        if self.transpose:
+            array = array.swapaxes(0, 1)
+        if self.flip_y:
+            array = array[::-1]
+        if self.flip_x:
+            array = array[:, ::-1]
+        return array
+
+    @staticmethod
+    def of_matrix(matrix: Sequence[int] | npt.NDArray[np.int32]) -> Orientation:
+        """Read the nine numbers of a display matrix.
+
+        A matrix that turns by something other than a right angle gives the nearest one: frames
+        have edges, and nothing is resampled here.
+        """
+        a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+        # a stored point (x, y) is shown at (a x + c y, b x + d y), y pointing down
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return Orientation(flip_x=a < 0, flip_y=d < 0)
+        return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """The orientation that a frame's display matrix asks for; identity without one."""
+    side_data: Any = frame.side_data  # PyAV's stubs list one of its keys only
+    try:
+        matrix = side_data["DISPLAYMATRIX"]
+    except KeyError:
+        return Orientation()
+    return Orientation.of_matrix(np.frombuffer(bytes(matrix), "<i4"))
+
+
+def is_full_range(frame: av.VideoFrame) -> bool:
+    """Whether luma runs 0..255 (JPEG) and not 16..235; what nobody says is 16..235."""
+    return frame.color_range == 2 or frame.format.name.startswith("yuvj")
+
+
+def to_rgb(frame: av.VideoFrame) -> Image:
+    """Convert a native frame to (H, W, 3) uint8 RGB, in stored orientation.
+
+    The frame's own matrix and range are used. Where the file does not say, the matrix is BT.601 at
+    every size: that is what FFmpeg's swscale, and with it OpenCV and most tools that make untagged
+    files, take. Chroma is not interpolated between samples (again as in OpenCV), so that a pixel
+    depends on its own luma and its own chroma sample only.
+    """
+    full = is_full_range(frame)
+    colorspace = frame.colorspace if frame.colorspace in _LUMA_WEIGHTS else 5
+    array = frame.to_ndarray(
+        format="rgb24",
+        src_colorspace=colorspace,
+        dst_colorspace=colorspace,
+        src_color_range=2 if full else 1,
+        dst_color_range=2,
+    )
+    return np.ascontiguousarray(array)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the compositor needs to know of a pixel format.
+
+    `planes` gives, for each of Y Cb Cr or R G B (one entry for grey), the plane it is in, its
+    offset and its step in samples; `shift_x`, `shift_y` are log2 of how many pixels share a chroma
+    sample.
+    """
+
+    name: str
+    bits: int
+    colours: str  # "yuv", "rgb" or "grey"
+    planes: tuple[tuple[int, int, int], ...]
+    shift_x: int = 0
+    shift_y: int = 0
+
+
+_PACKED = {  # 8 bits, one plane: where R, G and B are, and the step
+    "rgb24": (0, 1, 2, 3),
+    "bgr24": (2, 1, 0, 3),
+    "rgba": (0, 1, 2, 4),
+    "rgb0": (0, 1, 2, 4),
+    "bgra": (2, 1, 0, 4),
+    "bgr0": (2, 1, 0, 4),
+}
+
+
+def layout_of(name: str) -> Layout | None:
+    """The layout of pixel format `name`; None if the compositor cannot work in it."""
+    if name in _PACKED:
+        *offsets, step = _PACKED[name]
+        return Layout(name, 8, "rgb", tuple((0, o, step) for o in offsets))
+    try:
+        pixel_format = av.VideoFormat(name, 64, 64)
+    except ValueError:
+        return None
+    parts = pixel_format.components
+    bits = parts[0].bits
+    if pixel_format.is_big_endian or not 8 <= bits <= 16 or name.endswith(("f16le", "f32le")):
+        return None
+    if name.startswith("gray"):
+        return Layout(name, bits, "grey", ((0, 0, 1),))
+    if name.startswith("gbr") and pixel_format.is_planar:
+        return Layout(name, bits, "rgb", ((2, 0, 1), (0, 0, 1), (1, 0, 1)))
+    if (
+        name.startswith("yuv")
+        and pixel_format.is_planar
+        and [p.plane for p in parts[:3]] == [0, 1, 2]
+    ):
+        chroma = parts[1]
+        return Layout(
+            name,
+            bits,
+            "yuv",
+            ((0, 0, 1), (1, 0, 1), (2, 0, 1)),
+            (64 // chroma.width).bit_length() - 1,
+            (64 // chroma.height).bit_length() - 1,
+        )
+    return None
+
+
+def plane_view(frame: av.VideoFrame, index: int, step: int = 1) -> Plane:
+    """Plane `index` of a native frame as a (h, w * step) array that writes through."""
+    plane = frame.planes[index]
+    wide = frame.format.components[0].bits > 8
+    dtype: npt.DTypeLike = np.dtype("<u2") if wide else np.dtype(np.uint8)
+    samples = np.frombuffer(plane, dtype)  # type: ignore[call-overload]
+    stride = abs(plane.line_size) // (2 if wide else 1)
+    view: Plane = samples[: plane.height * stride].reshape(plane.height, stride)
+    if plane.line_size < 0:
+        view = view[::-1]
+    return view[:, : plane.width * step]
+
+
+def _rgb_to_yuv(frame: av.VideoFrame, bits: int) -> npt.NDArray[np.float32]:
+    """The (3, 4) matrix from 8-bit RGB and 1 to the Y, Cb, Cr codes of `frame`."""
+    kr, kb = _LUMA_WEIGHTS.get(frame.colorspace, _BT601)
+    kg = 1 - kr - kb
+    luma = np.array([kr, kg, kb])
+    rows = np.stack(
+        [
+            luma,
+            (np.array([0, 0, 1]) - luma) / (2 * (1 - kb)),
+            (np.array([1, 0, 0]) - luma) / (2 * (1 - kr)),
+        ]
+    )
+    if is_full_range(frame):
+        top = 2**bits - 1
+        scale, offset = np.array([top, top, top]), np.array([0, 2 ** (bits - 1), 2 ** (bits - 1)])
+    else:
+        unit = 2 ** (bits - 8)
+        scale, offset = np.array([219, 224, 224]) * unit, np.array([16, 128, 128]) * unit
+    matrix = np.concatenate([rows * scale[:, None] / 255, offset[:, None]], axis=1)
+    return matrix.astype(np.float32)
+
+
+def _codes(values: npt.NDArray[np.float32], bits: int) -> npt.NDArray[Any]:
+    dtype = np.uint8 if bits == 8 else np.uint16
+    return np.clip(np.rint(values), 0, 2**bits - 1).astype(dtype)
+
+
+def composite(frame: av.VideoFrame, image: Image, hole: Mask) -> None:
+    """Put `image` into `hole` of an upright native frame, in place.
+
+    Luma changes exactly in the hole. A chroma sample changes only where all the pixels that share
+    it are in the hole: the ones that straddle the rim keep the source's colour, which is the
+    background's when the hole was grown by a pixel or more, and no pixel outside the hole changes
+    for anybody who decodes the result without interpolating chroma. Alpha is left alone.
+
+    Args:
+        frame: in a format that `layout_of` knows; made writable first.
+        image: (H, W, 3) uint8 RGB, of the frame's size.
+        hole: (H, W) bool.
+    """
+    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    if not len(rows):
+        return
+    layout = layout_of(frame.format.name)
+    assert layout is not None, frame.format.name
+    height, width = hole.shape
+    cell_x, cell_y = 1 << layout.shift_x, 1 << layout.shift_y
+    top, left = rows[0] // cell_y * cell_y, columns[0] // cell_x * cell_x
+    bottom, right = int(rows[-1]) + 1, int(columns[-1]) + 1
+    part = np.s_[top:bottom, left:right]
+    inside = hole[part]
+    frame.make_writable()
+
+    if layout.colours == "rgb":
+        for channel, (plane, offset, step) in enumerate(layout.planes):
+            samples = plane_view(frame, plane, step)[:, offset::step][part]
+            values = image[part][..., channel]
+            if layout.bits > 8:  # 255 becomes the top code
+                scaled = values.astype(np.float32) * np.float32((2**layout.bits - 1) / 255)
+                values = _codes(scaled, layout.bits)
+            samples[inside] = values[inside]
+        return
+
+    matrix = _rgb_to_yuv(frame, layout.bits)
+    yuv = cv2.transform(np.ascontiguousarray(image[part]).astype(np.float32), matrix)
+    luma = plane_view(frame, 0)[part]
+    luma[inside] = _codes(yuv[..., 0], layout.bits)[inside]
+    if layout.colours == "grey":
+        return
+
+    # a cell at the right or lower edge may hang over it: the pixels that are not there
+    # count as in the hole and repeat their neighbours
+    pad_y, pad_x = -inside.shape[0] % cell_y, -inside.shape[1] % cell_x
+    at_edge = bottom == height, right == width
+    if pad_y or pad_x:
+        yuv = np.pad(yuv, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge")
+        inside = np.pad(inside, ((0, pad_y), (0, 0)), constant_values=at_edge[0])
+        inside = np.pad(inside, ((0, 0), (0, pad_x)), constant_values=at_edge[1])
+    cells_y, cells_x = inside.shape[0] // cell_y, inside.shape[1] // cell_x
+    full = inside.reshape(cells_y, cell_y, cells_x, cell_x).all((1, 3))
+    means = yuv.reshape(cells_y, cell_y, cells_x, cell_x, 3).mean((1, 3))
+    y0, x0 = top // cell_y, left // cell_x
+    for channel in (1, 2):
+        samples = plane_view(frame, channel)[y0 : y0 + cells_y, x0 : x0 + cells_x]
+        samples[full] = _codes(means[..., channel], layout.bits)[full]
+
+
+def copy_times_and_colours(source: av.VideoFrame, target: av.VideoFrame) -> None:
+    """Give `target` the presentation time and the colour tags of `source`."""
+    target.pts = source.pts
+    target.time_base = source.time_base
+    target.colorspace = source.colorspace
+    target.color_range = 2 if is_full_range(source) else source.color_range
+    target.color_primaries = source.color_primaries
+    target.color_trc = source.color_trc
+
+
+def upright(frame: av.VideoFrame, orientation: Orientation, name: str) -> av.VideoFrame:
+    """Turn a native frame upright and bring it into pixel format `name`.
+
+    The samples are moved, not resampled: `name` is the frame's own format, or the 4:4:4 one of the
+    same depth, into which each chroma sample is repeated over the pixels that share it. Any other
+    pair goes through swscale, with the frame's own matrix and range.
+    """
+    if frame.format.name != name and not _widens(frame.format.name, name):
+        full = is_full_range(frame)
+        colorspace = frame.colorspace if frame.colorspace in _LUMA_WEIGHTS else 5
+        source = frame
+        frame = frame.reformat(
+            format=name,
+            src_colorspace=colorspace,
+            dst_colorspace=colorspace,
+            src_color_range=2 if full else 1,
+            dst_color_range=2 if full else 1,
+        )
+        copy_times_and_colours(source, frame)
+    if frame.format.name == name and orientation.is_identity:
+        return frame
+    old, new = layout_of(frame.format.name), layout_of(name)
+    assert old is not None and new is not None, (frame.format.name, name)
+    width, height = frame.width, frame.height
+    if orientation.transpose:
+        width, height = height, width
+    result = av.VideoFrame(width, height, name)
+    copy_times_and_colours(frame, result)
+    step = old.planes[0][2]
+    for index in range(len(result.planes)):
+        samples = plane_view(frame, index, step)
+        if index in (1, 2) and (old.shift_x, old.shift_y) != (new.shift_x, new.shift_y):
+            samples = samples.repeat(1 << old.shift_y, 0).repeat(1 << old.shift_x, 1)
+            samples = samples[: frame.height, : frame.width]
+        if step > 1:
+            samples = samples.reshape(*samples.shape[:1], -1, step)
+        target = plane_view(result, index, step)
+        target[:] = orientation.apply(samples).reshape(target.shape)
+    return result
+
+
+def _widens(old: str, new: str) -> bool:
+    """Whether `new` is `old` with a chroma sample for every pixel."""
+    a, b = layout_of(old), layout_of(new)
+    if a is None or b is None or not a.colours == b.colours == "yuv":
+        return False
+    same = a.bits == b.bits and old.startswith("yuva") == new.startswith("yuva")
+    return same and (b.shift_x, b.shift_y) == (0, 0)

@@ -1,0 +1,618 @@
+"""Decode a clip: an exact index of times, seeking, both directions, rotation, colour.
+
+A file is demuxed once when it is opened, which lists every frame's presentation time without
+decoding; count, seek and variable frame rate follow from that list. Files are not trusted: only
+the demuxers named here are allowed, so that nothing a file says can make FFmpeg open a second one.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import logging
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import numpy as np
+from av.codec.context import ThreadType
+from av.stream import Discard, Disposition
+
+from inpainterz.errors import InputError, OptionError, VideoDecodeError, VideoOpenError
+from inpainterz.types import Frame
+from inpainterz.video.planes import Orientation, orientation_of, to_rgb
+
+_log = logging.getLogger(__name__)
+
+DEMUXERS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,obu,h264,hevc,m4v,mpegvideo,mxf,nut,"
+    "dv,yuv4mpegpipe,rm,wtv,swf"
+)
+"""What may be opened: containers that hold their own data. No playlists, no concat lists, no
+image patterns: those name other files."""
+
+_OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": DEMUXERS,
+    "max_streams": "100",
+}
+_BACKWARDS_BYTES = (
+    64 * 2**20
+)  # what backwards() may keep decoded, when more than `chunk` frames fit
+_DECODER_THREADS = min(4, os.cpu_count() or 1)  # each thread of a frame-threaded decoder holds one
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream of a file."""
+
+    index: int
+    kind: str
+    """"video", "audio", "subtitle", "data" or "attachment"."""
+    codec: str
+    language: str | None = None
+    channels: int | None = None
+    sample_rate: int | None = None
+    """Hz."""
+    is_cover: bool = False
+    """A still picture that belongs to the file, not a video."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a clip is."""
+
+    path: Path
+    container: str
+    width: int
+    """Pixels, upright: after rotation."""
+    height: int
+    frames: int
+    fps: Fraction | None
+    """Average frames per second; None for a single frame that does not say."""
+    variable_rate: bool
+    time_base: Fraction
+    """Seconds in one unit of presentation time."""
+    start: float
+    """Presentation time of the first frame, seconds."""
+    duration: float
+    """Seconds from the first frame's start to the last frame's end."""
+    rotation: int
+    """Degrees clockwise that the stored pixels are turned by: 0, 90, 180 or 270."""
+    interlaced: bool
+    codec: str
+    pix_fmt: str
+    color_range: int
+    """FFmpeg's AVCOL_RANGE: 0 = not said, 1 = 16..235, 2 = 0..255."""
+    color_space: int
+    """ITU-T H.273 MatrixCoefficients; 2 = not said."""
+    color_primaries: int
+    """ITU-T H.273 ColourPrimaries; 2 = not said."""
+    color_transfer: int
+    """ITU-T H.273 TransferCharacteristics; 2 = not said."""
+    sample_aspect_ratio: Fraction
+    """Width of a pixel over its height, upright; 1 where the file does not say."""
+    streams: tuple[StreamInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A keyframe that decoding can start from."""
+
+    pts: int
+    dts: int | None
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a media file safely, or say in one sentence why not.
+
+    Raises:
+        VideoOpenError: it is missing, not a file, not readable, not a video, or cut short.
+    """
+    if not path.exists():
+        raise VideoOpenError(f"{path} does not exist", "Check the name")
+    if not path.is_file():
+        raise VideoOpenError(f"{path} is not a file", "Name a video file")
+    try:
+        size = path.stat().st_size
+        # an absolute path starts with "/": no part of a name is read as a protocol
+        container = av.open(
+            os.path.abspath(path),
+            "r",
+            container_options=_OPEN_OPTIONS,
+            metadata_errors="replace",
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise VideoOpenError(f"{path} may not be read", "Check its permissions") from error
+        if not size:
+            raise VideoOpenError(f"{path} is empty", "Name a video file") from error
+        if missing := missing_bytes(path):
+            raise _cut_short(path, missing) from error
+        raise VideoOpenError(
+            f"{path} is not a video file that can be read",
+            "MP4, MOV, MKV, WebM, AVI, MPEG-TS and GIF can, if they are whole",
+        ) from error
+    return container
+
+
+def missing_bytes(path: Path) -> int:
+    """How many bytes a container says it has beyond the end of the file; 0 if it is whole.
+
+    Walks the top-level boxes of MP4 and MOV (ISO/IEC 14496-12, 4.2), the segment of Matroska (RFC
+    9559, RFC 8794) and the RIFF chunks of AVI; other containers do not say how long they are.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            at = 0
+            while at + 8 <= size:
+                file.seek(at)
+                box = file.read(16)
+                length = int.from_bytes(box[:4], "big")
+                if length == 1:
+                    length = int.from_bytes(box[8:16], "big")
+                if length == 0:  # to the end of the file
+                    return 0
+                if length < 8 or not box[4:8].isascii():
+                    return 0  # not a box: trailing rubbish is the demuxer's to judge
+                at += length
+            return max(0, at - size)
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            begin, header = _ebml_size(head, 4)
+            at = begin + (header or 0)
+            file.seek(at)
+            segment = file.read(16)
+            if segment[:4] != b"\x18\x53\x80\x67":
+                return 0
+            begin, content = _ebml_size(segment, 4)
+            return 0 if content is None else max(0, at + begin + content - size)
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            length = int.from_bytes(head[4:8], "little")
+            return max(0, 8 + length - size) if length else 0
+    return 0
+
+
+def _ebml_size(data: bytes, at: int) -> tuple[int, int | None]:
+    """Where the content begins and its length; None where the length is unknown."""
+    width = 9 - data[at].bit_length() if data[at] else 9
+    value = int.from_bytes(data[at : at + width], "big") & (1 << 7 * width) - 1
+    return at + width, None if value == (1 << 7 * width) - 1 else value
+
+
+def _cut_short(path: Path, missing: int) -> VideoOpenError:
+    return VideoOpenError(
+        f"{path} is cut short: its last {missing} bytes are missing", "Copy or download it again"
+    )
+
+
+class VideoReader:
+    """A clip, open for reading. A context manager.
+
+    Each iterator opens the file for itself, so several can run at once and closing one closes its
+    file. Nothing but the list of times grows with the length of the clip.
+
+    Raises:
+        VideoOpenError: the file is missing, not a video, cut short, or has no frame.
+        VideoDecodeError: it is damaged at its first frame.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        with open_container(self.path) as container:
+            if missing := missing_bytes(self.path):
+                raise _cut_short(self.path, missing)
+            stream = _video_stream(container, self.path)
+            self._stream_index = stream.index
+            self._streams = tuple(_stream_info(s) for s in container.streams)
+            self._container = container.format.name.split(",")[0]
+            time_base = stream.time_base
+            self.time_base: Fraction = time_base or Fraction(1, 1000)
+            declared_rate = stream.average_rate or stream.guessed_rate
+            aspect = stream.sample_aspect_ratio
+            stored = _demux(container, stream, self.path)
+        self._by_ordinal = False
+        first = self._first_native()
+        self.orientation: Orientation = orientation_of(first)
+        self.interlaced: bool = first.interlaced_frame
+
+        if stored is None or (self.interlaced and stored.may_hold_fields):
+            stored = self._scan(declared_rate)
+        if not self._by_ordinal and first.pts is not None:
+            # what precedes the first frame that can be decoded needs frames the file does not have
+            stored = stored.beginning_at(first.pts)
+        self.pts: tuple[int, ...] = stored.pts
+        self._keys = stored.keys
+        if not self.pts:
+            raise VideoOpenError(f"{self.path} has no frames", "Name a video with pictures in it")
+
+        width, height = first.width, first.height
+        if self.orientation.transpose:
+            width, height = height, width
+            aspect = 1 / aspect if aspect else aspect
+        last = stored.last_duration or _typical_step(self.pts, declared_rate, self.time_base)
+        self.end_pts: int = self.pts[-1] + last
+        fps, variable = _rate(self.pts, self.end_pts, self.time_base, declared_rate)
+        self.info = VideoInfo(
+            path=self.path,
+            container=self._container,
+            width=width,
+            height=height,
+            frames=len(self.pts),
+            fps=fps,
+            variable_rate=variable,
+            time_base=self.time_base,
+            start=float(self.pts[0] * self.time_base),
+            duration=float((self.end_pts - self.pts[0]) * self.time_base),
+            rotation=self.orientation.rotation,
+            interlaced=self.interlaced,
+            codec=self._streams[self._stream_index].codec,
+            pix_fmt=first.format.name,
+            color_range=first.color_range,
+            color_space=first.colorspace,
+            color_primaries=first.color_primaries,
+            color_transfer=first.color_trc,
+            sample_aspect_ratio=Fraction(aspect) if aspect else Fraction(1),
+            streams=self._streams,
+        )
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing stays open between calls; iterators close their own files."""
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def width(self) -> int:
+        """Pixels, upright."""
+        return self.info.width
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+        return self.info.height
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width), upright: the shape of a mask."""
+        return self.info.height, self.info.width
+
+    @property
+    def stream_index(self) -> int:
+        """Which of the file's streams the frames come from."""
+        return self._stream_index
+
+    def duration_of(self, index: int) -> int:
+        """How long frame `index` is shown, in units of `time_base`."""
+        end = self.pts[index + 1] if index + 1 < len(self.pts) else self.end_pts
+        return end - self.pts[index]
+
+    def frame(self, index: int) -> Frame:
+        """Frame `index`, by seeking.
+
+        Raises:
+            InputError: there is no such frame.
+            VideoDecodeError: the file is damaged there.
+        """
+        if not 0 <= index < len(self):
+            raise InputError(
+                f"there is no frame {index}: the clip has {len(self)} frames",
+                f"Frames count from 0 to {len(self) - 1}",
+            )
+        with closing(self.frames(index, index + 1)) as frames:
+            return next(frames)
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Generator[Frame, None, None]:
+        """Yield frames `start` up to, not including, `stop`, in order of presentation.
+
+        Raises:
+            OptionError: the range does not lie in the clip.
+            VideoDecodeError: the file is damaged.
+        """
+        with closing(self.natives(start, stop)) as natives:
+            for index, native in enumerate(natives, start):
+                yield self._frame(index, native)
+
+    def backwards(
+        self, start: int | None = None, stop: int = 0, chunk: int = 16
+    ) -> Generator[Frame, None, None]:
+        """Yield frames from `start` (the last where None) down to `stop`, both included.
+
+        Decoders run forwards only, so a stretch is decoded and handed out in reverse. It is
+        `chunk` frames long, or longer where more fit in 64 MB.
+
+        Raises:
+            OptionError: the range does not lie in the clip, or `chunk` is less than 1.
+            VideoDecodeError: the file is damaged.
+        """
+        if chunk < 1:
+            raise OptionError(f"chunk is {chunk}", "It must be 1 or more")
+        high = len(self) - 1 if start is None else start
+        self._check_range(stop, high + 1)
+        while high >= stop:
+            low = max(stop, high + 1 - chunk)
+            held: list[av.VideoFrame] = []
+            if self._bytes_per_frame:
+                low = max(stop, min(low, high + 1 - _BACKWARDS_BYTES // self._bytes_per_frame))
+            with closing(self.natives(low, high + 1)) as natives:
+                held.extend(natives)
+            for index in range(high, low - 1, -1):
+                yield self._frame(index, held.pop())
+            high = low - 1
+
+    def natives(
+        self, start: int = 0, stop: int | None = None
+    ) -> Generator[av.VideoFrame, None, None]:
+        """Yield frames as the decoder gives them, in stored orientation, for the writer.
+
+        Their `pts` and `time_base` are those of the index. They belong to the decoder: call
+        `make_writable` before changing one.
+
+        Raises:
+            OptionError: the range does not lie in the clip.
+            VideoDecodeError: the file is damaged.
+        """
+        stop = len(self) if stop is None else stop
+        self._check_range(start, stop)
+        return self._natives(start, stop)
+
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= len(self):
+            raise OptionError(
+                f"frames {start} to {stop} do not lie in the clip, which has {len(self)}",
+                "Frames count from 0",
+            )
+
+    @property
+    def _bytes_per_frame(self) -> int:
+        bits = av.VideoFormat(self.info.pix_fmt, 64, 64).padded_bits_per_pixel or 24
+        return self.width * self.height * bits // 8
+
+    def _frame(self, index: int, native: av.VideoFrame) -> Frame:
+        image = np.ascontiguousarray(self.orientation.apply(to_rgb(native)))
+        return Frame(image, index, self.pts[index], self.time_base)
+
+    def _natives(self, start: int, stop: int) -> Generator[av.VideoFrame, None, None]:
+        if start == stop:
+            return
+        for key in self._entries(start):
+            with closing(self._decode(key)) as decoded:
+                native = next(decoded, None)
+                if key is not None and (
+                    native is None or native.pts is None or native.pts > self.pts[start]
+                ):
+                    continue  # the seek went past the frame: start further back
+                index = self._index_of(native) if native is not None else 0
+                while index < stop:
+                    if native is None:
+                        raise self._damaged(index)
+                    if self._by_ordinal:
+                        native.pts = self.pts[index]
+                    elif native.pts is None or native.pts < self.pts[index]:
+                        native = next(decoded, None)
+                        continue  # a frame that the index does not list is not shown
+                    elif native.pts > self.pts[index]:
+                        if index < start:  # it is not one that was asked for
+                            index += 1
+                            continue
+                        raise self._damaged(index)
+                    if (native.height, native.width) != self._stored_size:
+                        raise VideoDecodeError(
+                            f"{self.path} changes its size at frame {index}",
+                            "Convert it to one size first",
+                        )
+                    if index >= start:
+                        native.time_base = self.time_base
+                        yield native
+                    index += 1
+                    if index < stop:
+                        native = next(decoded, None)
+                return
+
+    @property
+    def _stored_size(self) -> tuple[int, int]:
+        height, width = self.size
+        return (width, height) if self.orientation.transpose else (height, width)
+
+    def _index_of(self, native: av.VideoFrame) -> int:
+        if self._by_ordinal or native.pts is None:
+            return 0
+        return bisect.bisect_left(self.pts, native.pts)
+
+    def _damaged(self, index: int) -> VideoDecodeError:
+        return VideoDecodeError(
+            f"frame {index} of {self.path} cannot be decoded: the file is damaged",
+            "Copy or download it again, or repair it with ffmpeg -i IN -c copy OUT",
+        )
+
+    def _entries(self, index: int) -> Iterator[_Key | None]:
+        """Where decoding may start to reach frame `index`, nearest first; None = the beginning."""
+        if not self._by_ordinal:
+            at = bisect.bisect_right([key.pts for key in self._keys], self.pts[index]) - 1
+            for back in (0, 1, 3):
+                if at - back > 0:
+                    yield self._keys[at - back]
+        yield None
+
+    def _decode(self, key: _Key | None) -> Generator[av.VideoFrame, None, None]:
+        """Decode from a keyframe to the end; a packet that cannot be decoded gives no frame."""
+        with open_container(self.path) as container:
+            if self._stream_index >= len(container.streams):
+                raise VideoDecodeError(f"{self.path} changed while it was read", "Start again")
+            stream = container.streams[self._stream_index]
+            assert isinstance(stream, av.VideoStream)
+            stream.thread_type = ThreadType.AUTO
+            stream.codec_context.thread_count = _DECODER_THREADS
+            for other in container.streams:
+                if other.index != stream.index:
+                    other.discard = Discard.all
+            if key is not None:
+                target = key.pts if key.dts is None else key.dts
+                try:
+                    container.seek(target, stream=stream)
+                except av.error.FFmpegError:
+                    return
+            packets = container.demux(stream)
+            while True:
+                try:
+                    packet = next(packets, None)
+                except av.error.FFmpegError as error:
+                    _log.debug("%s: %s", self.path, error)
+                    packet = None  # what is left is lost; the frames' count tells
+                try:
+                    yield from stream.decode(packet)
+                except av.error.FFmpegError as error:
+                    _log.debug("%s: %s", self.path, error)
+                if packet is None or (packet.dts is None and not packet.size):
+                    return
+
+    def _first_native(self) -> av.VideoFrame:
+        with closing(self._decode(None)) as decoded:
+            native = next(decoded, None)
+        if native is None:
+            raise VideoDecodeError(
+                f"{self.path} has no frame that can be decoded",
+                "The file is damaged, or its codec is not supported",
+            )
+        return native
+
+    def _scan(self, rate: Fraction | None) -> _Stored:
+        """List the times by decoding everything, where the container does not carry them."""
+        with closing(self._decode(None)) as decoded:
+            times = [native.pts for native in decoded]
+        known = [pts for pts in times if pts is not None]
+        if len(known) == len(times) and all(a < b for a, b in itertools.pairwise(known)):
+            return _Stored(tuple(known), (), 0, False)
+        self._by_ordinal = True
+        step = 1 / ((rate or Fraction(25)) * self.time_base)
+        first = known[0] if known else 0
+        return _Stored(tuple(first + round(i * step) for i in range(len(times))), (), 0, False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What demuxing tells of the frames."""
+
+    pts: tuple[int, ...]
+    """In order of presentation."""
+    keys: tuple[_Key, ...]
+    last_duration: int
+    """Of the last frame; 0 if the file does not say."""
+    may_hold_fields: bool
+    """Whether a packet of this codec may hold one field, not a frame."""
+
+    def beginning_at(self, pts: int) -> _Stored:
+        """Forget what is shown before `pts`."""
+        if not self.pts or self.pts[0] >= pts:
+            return self
+        return _Stored(
+            self.pts[bisect.bisect_left(self.pts, pts) :],
+            tuple(key for key in self.keys if key.pts >= pts),
+            self.last_duration,
+            self.may_hold_fields,
+        )
+
+
+def _demux(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+) -> _Stored | None:
+    """List the times of all frames without decoding; None if the container does not tell."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    codec = stream.codec_context.codec.name
+    shown: list[int] = []
+    keys: list[_Key] = []
+    last: tuple[int, int] | None = None
+    try:
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:  # outside the edit list: decoded, not shown
+                continue
+            if codec == "vp8" and not bytes(packet)[0] & 0x10:  # RFC 6386, 9.1: show_frame
+                continue
+            if packet.pts is None:
+                return None
+            shown.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(_Key(packet.pts, packet.dts))
+            if last is None or packet.pts > last[0]:
+                last = (packet.pts, packet.duration or 0)
+    except av.error.FFmpegError as error:
+        raise VideoDecodeError(
+            f"{path} is damaged after frame {len(shown)}", "Copy or download it again"
+        ) from error
+    shown.sort()
+    if any(a == b for a, b in itertools.pairwise(shown)):
+        return None
+    return _Stored(
+        tuple(shown),
+        tuple(sorted(keys, key=lambda key: key.pts)),
+        last[1] if last else 0,
+        codec in ("h264", "hevc", "mpeg2video"),
+    )
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    for stream in container.streams.video:
+        if stream.disposition & Disposition.attached_pic:
+            continue
+        if stream.codec_context is None:
+            raise VideoOpenError(
+                f"the video in {path} is coded in a way that cannot be decoded here",
+                "Convert it to H.264 first",
+            )
+        return stream
+    raise VideoOpenError(f"{path} has no video stream", "Name a file with pictures in it")
+
+
+def _stream_info(stream: av.stream.Stream) -> StreamInfo:
+    context = stream.codec_context
+    codec = context.codec.canonical_name if context is not None else (stream.name or "unknown")
+    channels = sample_rate = None
+    if isinstance(stream, av.AudioStream) and context is not None:
+        channels, sample_rate = stream.codec_context.channels, stream.codec_context.sample_rate
+    return StreamInfo(
+        stream.index,
+        stream.type,
+        codec,
+        stream.language,
+        channels,
+        sample_rate,
+        bool(stream.disposition & Disposition.attached_pic),
+    )
+
+
+def _typical_step(pts: tuple[int, ...], rate: Fraction | None, time_base: Fraction) -> int:
+    """How long the last frame is shown, when the file does not say: as long as most are."""
+    if len(pts) > 1:
+        steps = sorted(b - a for a, b in itertools.pairwise(pts))
+        return steps[len(steps) // 2]
+    return max(1, round(1 / (rate * time_base))) if rate else max(1, round(1 / (25 * time_base)))
+
+
+def _rate(
+    pts: tuple[int, ...], end: int, time_base: Fraction, declared: Fraction | None
+) -> tuple[Fraction | None, bool]:
+    """Average frames per second, and whether the times leave the even grid by more than a unit."""
+    if len(pts) < 2:
+        return declared, False
+    span = pts[-1] - pts[0]
+    step = Fraction(span, len(pts) - 1)
+    variable = any(abs(p - pts[0] - i * step) > 1 for i, p in enumerate(pts))
+    measured = 1 / (step * time_base)
+    if not variable and declared and abs(declared / measured - 1) < Fraction(1, 1000):
+        return declared, variable  # 30000/1001, where the times are rounded
+    return measured.limit_denominator(100_000), variable
