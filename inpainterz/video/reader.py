@@ -10,10 +10,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
+import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,9 +43,12 @@ _OPEN_OPTIONS = {
     "format_whitelist": DEMUXERS,
     "max_streams": "100",
 }
+_NO_PRESENTATION_TIMES = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
+_REORDERED = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")  # may have B-frames
 _BACKWARDS_BYTES = (
     64 * 2**20
 )  # what backwards() may keep decoded, when more than `chunk` frames fit
+_EVEN_SECONDS = Fraction(1, 1000)  # Matroska and FLV round times to this
 _DECODER_THREADS = min(4, os.cpu_count() or 1)  # each thread of a frame-threaded decoder holds one
 
 
@@ -223,11 +227,10 @@ class VideoReader:
         self.orientation: Orientation = orientation_of(first)
         self.interlaced: bool = first.interlaced_frame
 
-        if stored is None or (self.interlaced and stored.may_hold_fields):
-            stored = self._scan(declared_rate)
-        if not self._by_ordinal and first.pts is not None:
-            # what precedes the first frame that can be decoded needs frames the file does not have
-            stored = stored.beginning_at(first.pts)
+        if stored.is_certain and not (self.interlaced and stored.may_hold_fields):
+            stored = self._without_lead(stored, first)
+        else:
+            stored = self._scan(stored, declared_rate)
         self.pts: tuple[int, ...] = stored.pts
         self._keys = stored.keys
         if not self.pts:
@@ -489,17 +492,31 @@ class VideoReader:
             )
         return native
 
-    def _scan(self, rate: Fraction | None) -> _Stored:
-        """List the times by decoding everything, where the container does not carry them."""
+    def _without_lead(self, stored: _Stored, first: av.VideoFrame) -> _Stored:
+        """Leave out what is shown before the first keyframe and needs frames the file has not."""
+        if first.pts is None or not stored.pts or stored.pts[0] >= first.pts:
+            return stored
+        if stored.keys and stored.keys[0].pts < first.pts:
+            raise self._damaged(0)
+        return stored.beginning_at(first.pts)
+
+    def _scan(self, stored: _Stored, rate: Fraction | None) -> _Stored:
+        """List the times by decoding everything, where the container does not tell them.
+
+        Raw streams have none and AVI has those of storing, not of showing. If the decoder does not
+        know better, frames are shown in order at the times of storing.
+        """
         with closing(self._decode(None)) as decoded:
             times = [native.pts for native in decoded]
         known = [pts for pts in times if pts is not None]
-        if len(known) == len(times) and all(a < b for a, b in itertools.pairwise(known)):
-            return _Stored(tuple(known), (), 0, False)
+        if len(known) == len(times) and _rises(known):
+            return replace(stored, pts=tuple(known), is_certain=True)
         self._by_ordinal = True
-        step = 1 / ((rate or Fraction(25)) * self.time_base)
-        first = known[0] if known else 0
-        return _Stored(tuple(first + round(i * step) for i in range(len(times))), (), 0, False)
+        grid = stored.stored_at
+        if len(grid) != len(times) or not _rises(grid):
+            step = 1 / ((rate or Fraction(25)) * self.time_base)
+            grid = tuple(round(i * step) for i in range(len(times)))
+        return replace(stored, pts=grid, keys=(), last_duration=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,9 +525,13 @@ class _Stored:
 
     pts: tuple[int, ...]
     """In order of presentation."""
+    stored_at: tuple[int, ...]
+    """The times of storing, in the order of the file; empty where they are known to be useless."""
     keys: tuple[_Key, ...]
     last_duration: int
     """Of the last frame; 0 if the file does not say."""
+    is_certain: bool
+    """Whether `pts` are the presentation times of all frames."""
     may_hold_fields: bool
     """Whether a packet of this codec may hold one field, not a frame."""
 
@@ -518,23 +539,25 @@ class _Stored:
         """Forget what is shown before `pts`."""
         if not self.pts or self.pts[0] >= pts:
             return self
-        return _Stored(
-            self.pts[bisect.bisect_left(self.pts, pts) :],
-            tuple(key for key in self.keys if key.pts >= pts),
-            self.last_duration,
-            self.may_hold_fields,
+        return replace(
+            self,
+            pts=self.pts[bisect.bisect_left(self.pts, pts) :],
+            keys=tuple(key for key in self.keys if key.pts >= pts),
         )
 
 
-def _demux(
-    container: av.container.InputContainer, stream: av.VideoStream, path: Path
-) -> _Stored | None:
-    """List the times of all frames without decoding; None if the container does not tell."""
+def _rises(values: Sequence[int]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(values))
+
+
+def _demux(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> _Stored:
+    """List the times of all frames without decoding."""
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
-    codec = stream.codec_context.codec.name
-    shown: list[int] = []
+    codec = stream.codec_context.codec.canonical_name
+    times: list[int | None] = []
+    stored_at: list[int | None] = []
     keys: list[_Key] = []
     last: tuple[int, int] | None = None
     try:
@@ -543,25 +566,27 @@ def _demux(
                 continue
             if codec == "vp8" and not bytes(packet)[0] & 0x10:  # RFC 6386, 9.1: show_frame
                 continue
+            times.append(packet.pts)
+            stored_at.append(packet.dts)
             if packet.pts is None:
-                return None
-            shown.append(packet.pts)
+                continue
             if packet.is_keyframe:
                 keys.append(_Key(packet.pts, packet.dts))
             if last is None or packet.pts > last[0]:
                 last = (packet.pts, packet.duration or 0)
     except av.error.FFmpegError as error:
         raise VideoDecodeError(
-            f"{path} is damaged after frame {len(shown)}", "Copy or download it again"
+            f"{path} is damaged after frame {len(times)}", "Copy or download it again"
         ) from error
-    shown.sort()
-    if any(a == b for a, b in itertools.pairwise(shown)):
-        return None
+    shown = sorted(pts for pts in times if pts is not None)
+    guessed = container.format.name in _NO_PRESENTATION_TIMES and codec in _REORDERED
     return _Stored(
-        tuple(shown),
-        tuple(sorted(keys, key=lambda key: key.pts)),
-        last[1] if last else 0,
-        codec in ("h264", "hevc", "mpeg2video"),
+        pts=tuple(shown),
+        stored_at=tuple(dts for dts in stored_at if dts is not None),
+        keys=tuple(sorted(keys, key=lambda key: key.pts)),
+        last_duration=last[1] if last else 0,
+        is_certain=len(shown) == len(times) and _rises(shown) and not guessed,
+        may_hold_fields=codec in ("h264", "hevc", "mpeg2video"),
     )
 
 
@@ -606,12 +631,15 @@ def _typical_step(pts: tuple[int, ...], rate: Fraction | None, time_base: Fracti
 def _rate(
     pts: tuple[int, ...], end: int, time_base: Fraction, declared: Fraction | None
 ) -> tuple[Fraction | None, bool]:
-    """Average frames per second, and whether the times leave the even grid by more than a unit."""
+    """Average frames per second, and whether the times leave the even grid by more than 1 ms."""
     if len(pts) < 2:
         return declared, False
     span = pts[-1] - pts[0]
     step = Fraction(span, len(pts) - 1)
-    variable = any(abs(p - pts[0] - i * step) > 1 for i, p in enumerate(pts))
+    slack = max(1, math.ceil(_EVEN_SECONDS / time_base))
+    # in whole numbers: i * span / (n - 1), without a fraction for every frame
+    even = (len(pts) - 1) * slack
+    variable = any(abs((p - pts[0]) * (len(pts) - 1) - i * span) > even for i, p in enumerate(pts))
     measured = 1 / (step * time_base)
     if not variable and declared and abs(declared / measured - 1) < Fraction(1, 1000):
         return declared, variable  # 30000/1001, where the times are rounded

@@ -365,6 +365,7 @@ class _Movie:
         container, codec = _container_and_codec(target, options)
         self._tail = like.pts[stop - 1] + like.duration_of(stop - 1)
         self._part = _part_of(target)
+        self._durations: dict[int, int] = {}  # of the frames that are in the encoder
         self._tracks: _Tracks | None = None
         self._output: av.container.OutputContainer | None = None
         try:
@@ -374,9 +375,7 @@ class _Movie:
                 os.path.abspath(self._part),
                 "w",
                 format=container,
-                container_options=(
-                    {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-                ),
+                container_options=_muxer_options(container, like.time_base),
             )
             self._open(self._output, codec, options, container)
         except BaseException as error:
@@ -469,11 +468,13 @@ class _Movie:
         picture.pts = self._like.pts[frame.index] - self._shift
         picture.time_base = self._like.time_base
         picture.pict_type = av.video.frame.PictureType.NONE  # the encoder decides
+        self._durations[picture.pts] = self._like.duration_of(frame.index)
         for packet in self._stream.encode(picture):
             self._mux(packet)
 
     def _mux(self, packet: av.Packet[av.VideoStream]) -> None:
         assert self._output is not None and self._tracks is not None
+        packet.duration = self._durations.pop(packet.pts or 0, 0)
         self._tracks.mux_until((packet.dts or 0) * packet.time_base, self._shift_seconds)
         self._output.mux(packet)
 
@@ -490,7 +491,23 @@ class _Movie:
         self._tracks.mux_until(end, self._shift_seconds)
         self._output.close()
         self._tracks.close()
+        self._check()
         os.replace(self._part, self._target)
+
+    def _check(self) -> None:
+        """Read the result's times back: a file that lost a frame is not put in place."""
+        wanted = self._like.pts[self._start : self._stop]
+        with VideoReader(self._part) as result:
+            unit = max(result.time_base, self._like.time_base)
+            kept = len(result.pts) == len(wanted) and all(
+                abs(was * result.time_base - (pts - self._shift) * self._like.time_base) <= unit
+                for was, pts in zip(result.pts, wanted, strict=True)
+            )
+        if not kept:
+            raise VideoEncodeError(
+                f"{self._target} was not written: the encoder lost frames or their times",
+                "Try another codec or container",
+            )
 
     def discard(self) -> None:
         if self._tracks is not None:
@@ -575,6 +592,15 @@ def _container_and_codec(target: Path, options: WriteOptions) -> tuple[str, str]
             f"{codec} does not go into {target.suffix}", f"It goes into {', '.join(endings)}"
         )
     return container, codec
+
+
+def _muxer_options(container: str, time_base: Fraction) -> dict[str, str]:
+    if container in ("mp4", "mov"):
+        # a beginning other than 0 is written in the movie's own unit, by default 1 ms
+        unit = min(max(time_base.denominator, 1000), 1_000_000)
+        return {"movflags": "+faststart", "movie_timescale": str(unit)}
+    # sound that begins a little before 0, as AAC does, must not push the pictures back
+    return {"avoid_negative_ts": "disabled"}
 
 
 def _encoder_options(codec: str, options: WriteOptions) -> dict[str, str]:
