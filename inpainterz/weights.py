@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import warnings
 import zipfile
@@ -33,8 +34,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpainterz.errors import (
     EngineUnavailable,
@@ -61,6 +63,9 @@ CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30
 OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of torch.save before 1.6 begins: its pickled magic number."""
+
+Progress: TypeAlias = Callable[[int, "int | None"], None]
+"""Is told the bytes done and the bytes in all, None where that is not known."""
 
 logger = logging.getLogger(__name__)
 
@@ -364,7 +369,7 @@ def fetch(
     name: str,
     *,
     folder: Path | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
     retries: int = 4,
 ) -> Path:
     """Download a weights file, check it and give it its name only then.
@@ -399,10 +404,10 @@ def fetch(
         _require_room(wanted, part)
         with _one_at_a_time(part):
             download = part.with_name(target.name + ".zip.part") if wanted.member else part
-            if wanted.url.startswith("gdrive:"):
-                _fetch_drive(wanted, download, tell, retries)
-            else:
-                _fetch_https(wanted, download, tell, retries)
+            drive = wanted.url.startswith("gdrive:")
+            pull = partial(_pull_drive if drive else _pull_https, wanted, download)
+            place = "Google Drive" if drive else urllib.parse.urlsplit(wanted.url).netloc
+            _persist(pull, tell, place=place, retries=retries)
             if wanted.member:
                 _extract(wanted, download, part)
             _accept(wanted, part, target)
@@ -436,42 +441,55 @@ def _nothing_kept(wanted: Card, error: WeightsCorrupt) -> WeightsCorrupt:
     return told
 
 
-def _fetch_https(
-    wanted: Card, part: Path, tell: Callable[[int, int | None], None], retries: int
-) -> None:
-    """Download into `part`, going on where an earlier try stopped.
+class _Interrupted(Exception):
+    """The connection failed in a way that may pass."""
+
+
+def _persist(once: Callable[[Progress], None], tell: Progress, *, place: str, retries: int) -> None:
+    """Call `once` until it comes through; each call goes on where the one before it stopped."""
+    seen, tries, reached = 0, 0, False
+
+    def watch(done: int, total: int | None) -> None:
+        nonlocal seen, reached
+        seen, reached = max(seen, done), True
+        tell(done, total)
+
+    while True:
+        before = seen
+        try:
+            return once(watch)
+        except _Interrupted as reason:
+            tries = 0 if seen - before >= CHUNK_BYTES else tries + 1
+            if tries > retries:
+                raise ConnectionError(str(reason)) from reason
+            logger.info("going on at byte %d of %s: %s", seen, place, reason)
+        except (urllib.error.URLError, ConnectionError) as error:
+            tries += 1
+            if not reached or tries > retries:  # there is no network, and waiting will not help
+                raise ConnectionError(f"{place} cannot be reached") from error
+        time.sleep(min(2.0**tries - 2, 30) if tries else 0)
+
+
+def _pull_https(wanted: Card, part: Path, tell: Progress) -> None:
+    """Go on with `part`, in one request.
 
     With urllib, since pooch cannot resume and all else that can is a package more.
     """
-    tries, cut = 0, False
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            if _pull(wanted, part, tell):
-                return
-            reason: Exception = ConnectionError("the connection was cut")
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code < 500 and error.code != 429:
-                raise
-            reason = error
-        except urllib.error.URLError as error:
-            if not cut:  # never reached it: there is no network, and waiting will not help
-                raise
-            reason = error
-        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            reason = error
-        cut = True
-        after = part.stat().st_size if part.exists() else 0
-        tries = 0 if after - before >= CHUNK_BYTES else tries + 1
-        if tries > retries:
-            raise ConnectionError(f"{_reason(reason)} ({after:,} bytes are kept)") from reason
-        time.sleep(min(2.0**tries - 2, 30) if tries else 0)
-        logger.info("going on at byte %d of %s: %s", after, wanted.url, _reason(reason))
+    try:
+        whole = _request(wanted, part, tell)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code < 500 and error.code != 429:
+            raise OSError(f"{wanted.url} answers {error.code} {error.reason}") from error
+        raise _Interrupted(f"{wanted.url} answers {error.code} {error.reason}") from error
+    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise _Interrupted("the connection was cut") from error
+    if not whole:
+        raise _Interrupted("the connection was cut")
 
 
-def _pull(wanted: Card, part: Path, tell: Callable[[int, int | None], None]) -> bool:
-    """One request; True when all of the file is there, False when the connection was cut."""
+def _request(wanted: Card, part: Path, tell: Progress) -> bool:
+    """Ask for what is missing; True when all of the file is there."""
     mark = part.with_name(part.name + ".etag")  # which version of the file the part is of
     etag = mark.read_text("utf-8") if mark.exists() else ""
     have = part.stat().st_size if part.exists() else 0
@@ -489,6 +507,7 @@ def _pull(wanted: Card, part: Path, tell: Callable[[int, int | None], None]) -> 
             raise
         error.close()
         if error.headers.get("Content-Range", "") == f"bytes */{have}":
+            mark.unlink(missing_ok=True)
             return True  # it was complete already
         part.unlink()  # longer than the file is now
         return False
@@ -518,17 +537,15 @@ def _pull(wanted: Card, part: Path, tell: Callable[[int, int | None], None]) -> 
     return True
 
 
-def _fetch_drive(
-    wanted: Card, part: Path, tell: Callable[[int, int | None], None], retries: int
-) -> None:
-    """Download from Google Drive into `part`; gdown answers Drive's questions and resumes."""
+def _pull_drive(wanted: Card, part: Path, tell: Progress) -> None:
+    """Go on with `part` from Google Drive; gdown answers Drive's questions and resumes."""
     if importlib.util.find_spec("gdown") is None:
         raise WeightsError(
             f"the weights of {wanted.name} are on Google Drive and the package gdown is missing",
             f"Install it: pip install 'gdown>=6.5', or fetch {page(wanted)} by hand",
         )
     import gdown
-    from gdown.exceptions import DownloadError
+    from gdown.exceptions import DownloadError, FileURLRetrievalError
 
     try:
         gdown.download(
@@ -539,10 +556,15 @@ def _fetch_drive(
             resume=True,
             progress=tell,
             timeout=TIMEOUT_S,
-            retries=retries,
         )
+    except FileURLRetrievalError as error:
+        raise OSError(f"Google Drive does not give the file away: {error}") from error
     except DownloadError as error:
-        raise OSError(str(error)) from error
+        raise _Interrupted("the connection was cut") from error
+    except OSError as error:  # those of requests, which gdown uses, have no errno
+        if error.errno is not None or getattr(error, "response", None) is not None:
+            raise
+        raise ConnectionError(str(error)) from error
 
 
 def _extract(wanted: Card, archive: Path, part: Path) -> None:
@@ -596,13 +618,9 @@ def _one_at_a_time(part: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: OSError) -> str:
     """What went wrong, in one line."""
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
-        return f"the server cannot be reached ({error.reason})"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if error.errno == errno.ENOSPC:
         return "the disk is full"
     return " ".join(str(error).split())[:200] or type(error).__name__
 

@@ -273,6 +273,17 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(
     assert weights.fetch("toy").read_bytes() == other
 
 
+@pytest.mark.parametrize("more", [b"", b"more than the file has"])
+def test_a_part_that_is_complete_or_too_long(
+    card: dict[str, object], tmp_path: Path, site: Site, more: bytes
+) -> None:
+    write(card)
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "toy.pth.part").write_bytes(BODY + more)
+    assert weights.fetch("toy").read_bytes() == BODY
+    assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["hashes.json", "toy.pth"]
+
+
 def test_server_without_ranges(card: dict[str, object], site: Site) -> None:
     write(card)
     site.ranges = False
@@ -396,6 +407,13 @@ def test_drive(card: dict[str, object], drive: Site, tmp_path: Path) -> None:
 def test_drive_resumes(card: dict[str, object], drive: Site, tmp_path: Path) -> None:
     write({**card, "url": "gdrive:toy.pth"})
     drive.cuts = [700_000]  # gdown writes blocks of 524,288 bytes
+    assert weights.fetch("toy").read_bytes() == BODY
+    assert drive.asked[-1] == "bytes=524288-"
+
+
+def test_drive_interrupted(card: dict[str, object], drive: Site, tmp_path: Path) -> None:
+    write({**card, "url": "gdrive:toy.pth"})
+    drive.cuts = [700_000, 0, 0]
     with pytest.raises(WeightsError, match="could not be fetched") as caught:
         weights.fetch("toy", retries=0)
     assert "https://drive.google.com/file/d/toy.pth/view" in caught.value.hint
