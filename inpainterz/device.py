@@ -43,6 +43,29 @@ def pick(device: str, engine: str) -> torch.device:
     return torch.device(device)
 
 
+def compute_dtype(precision: str, device: torch.device, engine: str) -> torch.dtype:
+    """The dtype of an engine's `precision` option.
+
+    Args:
+        precision: "fp32", "fp16", "bf16", or "auto": on CUDA bf16 where the card computes in it,
+            else fp16, and fp32 on the CPU.
+        device: from `pick`.
+        engine: for the message.
+
+    Raises:
+        EngineUnavailable: the device cannot compute in it.
+    """
+    import torch
+
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if precision == "fp16" and device.type == "cpu":
+        raise EngineUnavailable(engine, "fp16 needs a CUDA device", "Use precision fp32")
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
 @contextmanager
 def memory_guard(hint: str) -> Iterator[None]:
     """Turn an out-of-memory of torch or numpy into `OutOfMemory` with the option that lowers it."""

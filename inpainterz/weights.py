@@ -640,7 +640,8 @@ def load_into(
     """Load a weights file into a network, strictly: its own state dict says what must be there.
 
     Args:
-        network: takes the numbers in its own dtypes and on its own device.
+        network: takes the numbers in its own dtypes and on its own device; one that was built on
+            the meta device gets them on the CPU, and then nothing may be lacking.
         path: as `load_state_dict`.
         name: as `load_state_dict`; so are the others.
 
@@ -656,7 +657,23 @@ def load_into(
         may_lack=may_lack,
         may_have=may_have,
     )
-    network.load_state_dict({**own, **state}, strict=True)
+    if any(value.is_meta for value in own.values()):  # a network built without numbers
+        state = {key: value.to(own[key].dtype).clone() for key, value in state.items()}
+        network.load_state_dict(state, strict=True, assign=True)
+    else:
+        network.load_state_dict({**own, **state}, strict=True)
+
+
+def shapes_in(path: Path, *, name: str) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of every tensor in a weights file; the numbers are not looked at.
+
+    Raises:
+        WeightsMissing, WeightsCorrupt: as `load_state_dict`.
+    """
+    import torch
+
+    raw = _unwrap(_read(path, name))
+    return {key: tuple(v.shape) for key, v in raw.items() if isinstance(v, torch.Tensor)}
 
 
 def load_state_dict(

@@ -1,0 +1,376 @@
+"""SAM, the Segment Anything Model, as a segmenter: ViT-B, ViT-L and ViT-H.
+
+Kirillov et al., "Segment Anything", ICCV 2023 (arXiv 2304.02643), through the authors' package
+segment-anything. The image encoder runs once a frame; what it found belongs to the caller, so
+several users share one network and never each other's frames. Each click costs one pass of the
+small decoder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from inpainterz import weights as files
+from inpainterz.device import compute_dtype, memory_guard, pick
+from inpainterz.errors import EngineUnavailable, OptionError, PromptError
+from inpainterz.segment.builtin import checked
+from inpainterz.types import Image, Prompt, Segmentation
+
+KINDS = {"sam-vit-b": "vit_b", "sam-vit-l": "vit_l", "sam-vit-h": "vit_h"}
+"""Card -> the package's name for the network."""
+WIDTHS = {768: "sam-vit-b", 1024: "sam-vit-l", 1280: "sam-vit-h"}
+"""Width of the image encoder -> card (paper, appendix A)."""
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+BOXES_AT_ONCE = 16
+MEMORY_HINT = "Choose a smaller SAM (sam-b), or --device cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Knobs of the SAM engines."""
+
+    precision: str = "auto"
+    """Of the image encoder: "fp32", "fp16", "bf16", or "auto": half on CUDA, fp32 on the CPU.
+    With "fp32" the embedding is kept in float32 as well, else in float16."""
+    compile_encoder: bool = False
+    """Compile the image encoder: the first frame takes a minute, later ones less than before."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", "fp32", "fp16", "bf16"):
+            raise OptionError("precision must be auto, fp32, fp16 or bf16")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """What the image encoder found in one frame; 2 MB in float16, on the CPU."""
+
+    features: torch.Tensor
+    """(1, 256, 64, 64) float16 or float32."""
+    size: tuple[int, int]
+    """(H, W) of the frame."""
+    inner_size: tuple[int, int]
+    """(H, W) of the frame within the network's square input, top left."""
+    network: str
+    """The card of the network that made it: no other can read it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposals:
+    """What the decoder answers to one prompt."""
+
+    logits: torch.Tensor
+    """(K, 256, 256) float32 at a quarter of the network's input, K = 3 for the first click."""
+    scores: npt.NDArray[np.float32]
+    """(K,), the network's estimates of the IoU."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """What an answer remembers for the next click."""
+
+    logits: torch.Tensor
+    """(256, 256) float32."""
+    points: frozenset[tuple[float, float, bool]]
+    box: tuple[float, ...] | None
+    size: tuple[int, int]
+
+
+class SamSegmenter:
+    """The `Segmenter` with SAM inside."""
+
+    def __init__(
+        self, network: Any, options: Options, *, name: str, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Take a network of the package, loaded and on its device, in eval mode.
+
+        Args:
+            network: `segment_anything.modeling.Sam`.
+            options: see `Options`.
+            name: of the card.
+            dtype: the image encoder computes in it.
+        """
+        self.options = options
+        self._network = network
+        self._name = name
+        self._dtype = dtype
+        self._device: torch.device = network.device
+        self._side_px: int = network.image_encoder.img_size
+        with torch.inference_mode():
+            self._position = network.prompt_encoder.get_dense_pe()  # the same for every click
+
+    def embed(self, image: Image, neighbours: Sequence[Image] = ()) -> Embedding:
+        """Run the image encoder; the slow part, once a frame.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, any size.
+            neighbours: not used; SAM looks at one frame.
+
+        Raises:
+            OutOfMemory: a smaller SAM would fit.
+        """
+        height, width = image.shape[:2]
+        scale = self._side_px / max(height, width)
+        inner = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        resized = PIL.Image.fromarray(np.ascontiguousarray(image)).resize(
+            (inner[1], inner[0]), PIL.Image.Resampling.BILINEAR
+        )
+        with memory_guard(MEMORY_HINT), torch.inference_mode():
+            pixels = torch.from_numpy(np.array(resized)).to(self._device)
+            batch = self._network.preprocess(pixels.permute(2, 0, 1).float()[None])  # (1, 3, S, S)
+            half = self._dtype != torch.float32
+            with torch.autocast(self._device.type, dtype=self._dtype, enabled=half):
+                found = self._network.image_encoder(batch)  # (1, 256, S/16, S/16)
+            kept = torch.float32 if self.options.precision == "fp32" else torch.float16
+            return Embedding(found.to("cpu", kept), (height, width), inner, self._name)
+
+    def segment(
+        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
+    ) -> Segmentation:
+        """Answer one object's prompt; about 0.1 s on two cores.
+
+        The first click is ambiguous, so the best of three proposals counts by the network's own
+        score; after it the logits of the last answer go in with all clicks and one answer comes
+        out (paper, appendix A, "Resolving ambiguity" and "Making the model efficient").
+
+        Args:
+            embedding: from `embed` of this engine.
+            prompt: all clicks so far on this object.
+            previous: the last answer for this object in this frame. It counts while every click
+                that led to it is still there; after an undo the clicks are answered afresh.
+
+        Raises:
+            PromptError: nothing positive, a point outside the frame, a box without area, or an
+                embedding of another engine.
+        """
+        answer = self.propose(embedding, prompt, previous)
+        best = int(np.argmax(answer.scores))
+        logits = answer.logits[best]
+        with memory_guard(MEMORY_HINT), torch.inference_mode():
+            mask = self.upscale(logits[None], embedding)[0] > 0
+        points, positive, box = checked(prompt, *embedding.size)
+        state = _State(logits, _clicks(points, positive), _corners(box), embedding.size)
+        return Segmentation(mask.numpy(), float(np.clip(answer.scores[best], 0, 1)), state)
+
+    def propose(
+        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
+    ) -> Proposals:
+        """The decoder's answers to one prompt, before any choice; arguments as `segment`."""
+        self._require_own(embedding)
+        points, positive, box = checked(prompt, *embedding.size)
+        last = _usable(previous, points, positive, box, embedding.size)
+        ambiguous = len(points) == 1 and box is None and last is None
+        clicks = self._inner(points, embedding)[None] if len(points) else None
+        signs = torch.from_numpy(positive.astype(np.int32))[None] if len(points) else None
+        corners = None if box is None else self._inner(box.reshape(2, 2), embedding).reshape(1, 4)
+        return self._decode(
+            embedding,
+            points=None if clicks is None or signs is None else (clicks, signs),
+            boxes=corners,
+            masks=None if last is None else last.logits[None, None],
+            several=ambiguous,
+        )[0]
+
+    def segment_boxes(
+        self, embedding: Embedding, boxes: npt.NDArray[np.float32]
+    ) -> list[Segmentation]:
+        """Answer many boxes of one frame at once, one object each.
+
+        Args:
+            embedding: from `embed` of this engine.
+            boxes: (N, 4) float32, x0, y0, x1, y1 in source pixels.
+
+        Raises:
+            PromptError: as `segment`.
+        """
+        empty = np.zeros((0, 2), np.float32)
+        self._require_own(embedding)
+        cut = [checked(Prompt(empty, np.zeros(0, np.bool_), box), *embedding.size) for box in boxes]
+        answers = []
+        for start in range(0, len(cut), BOXES_AT_ONCE):
+            some = [box for _, _, box in cut[start : start + BOXES_AT_ONCE] if box is not None]
+            corners = self._inner(np.stack(some).reshape(-1, 2), embedding).reshape(-1, 4)
+            found = self._decode(embedding, points=None, boxes=corners, masks=None, several=False)
+            for box, answer in zip(some, found, strict=True):
+                with memory_guard(MEMORY_HINT), torch.inference_mode():
+                    mask = self.upscale(answer.logits, embedding)[0] > 0
+                state = _State(answer.logits[0], frozenset(), _corners(box), embedding.size)
+                score = float(np.clip(answer.scores[0], 0, 1))
+                answers.append(Segmentation(mask.numpy(), score, state))
+        return answers
+
+    def upscale(self, logits: torch.Tensor, embedding: Embedding) -> torch.Tensor:
+        """Logits (K, 256, 256) at the size of the frame, (K, H, W) float32; > 0 is the object."""
+        square = (self._side_px, self._side_px)
+        whole = F.interpolate(logits[None], square, mode="bilinear", align_corners=False)
+        inner = whole[..., : embedding.inner_size[0], : embedding.inner_size[1]]
+        return F.interpolate(inner, embedding.size, mode="bilinear", align_corners=False)[0]
+
+    def _require_own(self, embedding: Embedding) -> None:
+        if not isinstance(embedding, Embedding) or embedding.network != self._name:
+            raise PromptError(
+                "this frame was looked at by another engine", "Look at it again with this one"
+            )
+
+    def _inner(self, places: npt.NDArray[np.float32], embedding: Embedding) -> torch.Tensor:
+        """(N, 2) places in the frame as (N, 2) float32 places in the network's input."""
+        scale = np.divide(embedding.inner_size[::-1], embedding.size[::-1])  # (x, y), float64
+        return torch.from_numpy((places * scale).astype(np.float32))
+
+    def _decode(
+        self,
+        embedding: Embedding,
+        *,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        boxes: torch.Tensor | None,
+        masks: torch.Tensor | None,
+        several: bool,
+    ) -> list[Proposals]:
+        """Run the decoder on B prompts: one `Proposals` each."""
+        device = self._device
+        with memory_guard(MEMORY_HINT), torch.inference_mode():
+            sparse, dense = self._network.prompt_encoder(
+                points=None if points is None else (points[0].to(device), points[1].to(device)),
+                boxes=None if boxes is None else boxes.to(device),
+                masks=None if masks is None else masks.to(device),
+            )
+            logits, scores = self._network.mask_decoder(
+                image_embeddings=embedding.features.to(device, torch.float32),
+                image_pe=self._position,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=several,
+            )  # (B, K, 256, 256), (B, K)
+            pairs = zip(logits.float().cpu(), scores.float().cpu().numpy(), strict=True)
+            return [Proposals(one, score) for one, score in pairs]
+
+
+def create(options: Options, *, device: str, weights: Path) -> SamSegmenter:
+    """Build the engine.
+
+    Args:
+        options: see `Options`.
+        device: "auto", "cpu" or "cuda".
+        weights: one of the three published files; a file under another name is told by the width
+            of its image encoder.
+
+    Raises:
+        EngineUnavailable: the package segment-anything or the device is missing.
+        WeightsMissing, WeightsCorrupt, WeightsMismatch: see `weights.load_into`.
+    """
+    if importlib.util.find_spec("segment_anything") is None:
+        raise EngineUnavailable(
+            "sam",
+            "the package segment-anything is not installed",
+            "Install it: pip install segment-anything",
+        )
+    from segment_anything import sam_model_registry
+
+    name = _card_of(weights)
+    where = pick(device, name)
+    dtype = compute_dtype(options.precision, where, name)
+    with torch.device("meta"):  # random numbers for 600 million weights would take half a minute
+        network = sam_model_registry[KINDS[name]]()
+    files.load_into(network, weights, name=name)
+    network.pixel_mean = torch.tensor(PIXEL_MEAN).view(3, 1, 1)  # not in the file
+    network.pixel_std = torch.tensor(PIXEL_STD).view(3, 1, 1)
+    lighten(network)
+    layout = torch.channels_last if where.type == "cuda" else torch.preserve_format
+    with memory_guard(MEMORY_HINT):
+        network = network.to(where, memory_format=layout).eval()
+    if options.compile_encoder:
+        network.image_encoder = torch.compile(network.image_encoder)
+    return SamSegmenter(network, options, name=name, dtype=dtype)
+
+
+def _card_of(path: Path) -> str:
+    for name in KINDS:
+        if files.card(name).file == path.name:
+            return name
+    shapes = files.shapes_in(path, name="sam-vit-b")
+    width = shapes.get("image_encoder.pos_embed", (0,))[-1]
+    return WIDTHS.get(width, "sam-vit-b")  # any other width is a mismatch that loading explains
+
+
+def lighten(network: Any) -> None:
+    """Let the four global attention blocks of the image encoder take one head at a time.
+
+    The package holds the scores of all heads at once, several times over: 3 GB in ViT-B.
+    """
+    for block in network.image_encoder.blocks:
+        if block.window_size == 0 and block.attn.use_rel_pos:
+            block.attn = _HeadwiseAttention(block.attn)
+
+
+class _HeadwiseAttention(nn.Module):
+    """Attention over a grid with decomposed relative positions, with the weights of the package's.
+
+    Li et al., "MViTv2", CVPR 2022, section 4.1: the score of query q and key k is q.k / sqrt(c)
+    plus q.R_rows[row of q - row of k] plus q.R_columns[column of q - column of k].
+    """
+
+    def __init__(self, source: Any) -> None:
+        super().__init__()
+        self.num_heads: int = source.num_heads
+        self.qkv, self.proj = source.qkv, source.proj
+        self.rel_pos_h, self.rel_pos_w = source.rel_pos_h, source.rel_pos_w
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, h, w, c = x.shape
+        packed = self.qkv(x).reshape(b, h * w, 3, self.num_heads, c // self.num_heads)
+        query, key, value = packed.permute(2, 3, 0, 1, 4)  # (heads, B, h*w, c/heads) each
+        rows = self.rel_pos_h[_steps(h, x.device)]  # (h, h, c/heads)
+        columns = self.rel_pos_w[_steps(w, x.device)]  # (w, w, c/heads)
+        heads = []
+        for q, k, v in zip(query, key, value, strict=True):
+            grid = q.reshape(b, h, w, -1)
+            scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)).view(b, h, w, h, w)
+            scores += torch.einsum("bhwc,hkc->bhwk", grid, rows)[..., :, None]
+            scores += torch.einsum("bhwc,wkc->bhwk", grid, columns)[..., None, :]
+            heads.append(scores.view(b, h * w, h * w).softmax(-1) @ v)  # (B, h*w, c/heads)
+        out: torch.Tensor = self.proj(torch.cat(heads, -1).view(b, h, w, c))
+        return out
+
+
+def _steps(n: int, device: torch.device) -> torch.Tensor:
+    """(n, n) index of the relative position of query i to key j, i - j + n - 1."""
+    place = torch.arange(n, device=device)
+    return place[:, None] - place[None, :] + n - 1
+
+
+def _clicks(
+    points: npt.NDArray[np.float32], positive: npt.NDArray[np.bool_]
+) -> frozenset[tuple[float, float, bool]]:
+    signed = zip(points.tolist(), positive.tolist(), strict=True)
+    return frozenset((x, y, on) for (x, y), on in signed)
+
+
+def _corners(box: npt.NDArray[np.float32] | None) -> tuple[float, ...] | None:
+    return None if box is None else tuple(float(v) for v in box)
+
+
+def _usable(
+    previous: Segmentation | None,
+    points: npt.NDArray[np.float32],
+    positive: npt.NDArray[np.bool_],
+    box: npt.NDArray[np.float32] | None,
+    size: tuple[int, int],
+) -> _State | None:
+    """The last answer, unless something that led to it was taken back."""
+    last = None if previous is None else previous.state
+    if not isinstance(last, _State) or last.size != size:
+        return None
+    grown = last.points <= _clicks(points, positive)
+    return last if grown and last.box in (None, _corners(box)) else None
