@@ -309,7 +309,7 @@ def engines(as_json: AsJson = False) -> None:
     for row in rows:
         licence = f"{row['licence']}{'' if row['commercial'] else ' (non-commercial)'}"
         here = "yes" if row["ready"] else f"no: {row['fetch']}"
-        table.add_row(row["stage"], row["name"], row["title"], licence, here)
+        table.add_row(str(row["stage"]), str(row["name"]), str(row["title"]), licence, here)
     _out().print(table)
 
 
@@ -385,6 +385,105 @@ def demo(
     _tell(report, as_json, sheet)
 
 
+WeightsFolder = Annotated[
+    Path | None, typer.Option("--weights-dir", metavar="DIR", help="Look, or put them, here.")
+]
+
+
+@weights_app.command("list")
+def weights_list(weights_dir: WeightsFolder = None, as_json: AsJson = False) -> None:
+    """List the weights: size, licence, whether they are on this machine."""
+    _show_weights(weights_dir, as_json, verify=False)
+
+
+@weights_app.command("verify")
+def weights_verify(weights_dir: WeightsFolder = None, as_json: AsJson = False) -> None:
+    """Read every weights file on this machine and hold it against its card."""
+    if not _show_weights(weights_dir, as_json, verify=True):
+        raise typer.Exit(1)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Names from the list.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="Only those that allow commercial use.")
+    ] = False,
+    weights_dir: WeightsFolder = None,
+) -> None:
+    """Fetch weights; without names, one for each stage. An interrupted fetch goes on next time."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from inpainterz import weights
+
+    for card in weights.choose(names or [], everything=everything, commercial=commercial):
+        _err().print(weights.describe(card), markup=False)
+        columns = (TextColumn(card.file), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=_err()) as bars:
+            task = bars.add_task(card.name, total=card.size or None)
+
+            def show(done: int, total: int | None, bars: Progress = bars, task: Any = task) -> None:
+                bars.update(task, completed=done, total=total)
+
+            path = weights.fetch(card.name, folder=weights_dir, progress=show)
+        _out().print(str(path), markup=False)
+
+
+@weights_app.command("path")
+def weights_path(
+    name: Annotated[str | None, typer.Argument(help="A name from the list.")] = None,
+    weights_dir: WeightsFolder = None,
+) -> None:
+    """Print where a weights file is, or, without a name, where a fetch puts them."""
+    from inpainterz import weights
+
+    path = weights.locate(name, folder=weights_dir) if name else weights.folders(weights_dir)[0]
+    _out().print(str(path), markup=False)
+
+
+def _show_weights(folder: Path | None, as_json: bool, *, verify: bool) -> bool:
+    """Print a line for each card; False when a file on this machine is not the right one."""
+    from inpainterz import weights
+
+    lines = weights.inventory(folder=folder, verify=verify)
+    if as_json:
+        rows = [
+            {
+                "name": line.card.name,
+                "stage": line.card.stage,
+                "bytes": line.card.size,
+                "licence": line.card.licence,
+                "commercial": line.card.commercial,
+                "path": None if line.path is None else str(line.path),
+                "sha256": line.sha256,
+                "fault": line.fault,
+            }
+            for line in lines
+        ]
+        _print_json({"weights": rows})
+    else:
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for head in ("name", "stage", "size", "licence", "commercial", "here"):
+            table.add_column(head, overflow="fold")
+        for line in lines:
+            well = "yes, checked" if verify else "yes"
+            here = "no" if line.path is None else line.fault or f"{well}: {line.path}"
+            use = "yes" if line.card.commercial else "no"
+            table.add_row(
+                line.card.name,
+                line.card.stage,
+                weights.size_text(line.card),
+                line.card.licence,
+                use,
+                here,
+            )
+        _out().print(table)
+    return not any(line.fault for line in lines)
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[
@@ -448,7 +547,7 @@ def _prompts(
     prompts: dict[int, dict[int, Prompt]] = {}
     for key in keys:
         prompts.setdefault(key[0], {})[key[1]] = Prompt.of(
-            *on.get(key, []), off=tuple(off.get(key, [])), box=box.get(key)
+            *on.get(key, []), off=off.get(key, ()), box=box.get(key)
         )
     return prompts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
@@ -52,9 +52,9 @@ class Prompt:
 
     @staticmethod
     def of(
-        *on: tuple[float, float],
-        off: tuple[tuple[float, float], ...] = (),
-        box: tuple[float, float, float, float] | None = None,
+        *on: Sequence[float],
+        off: Sequence[Sequence[float]] = (),
+        box: Sequence[float] | None = None,
     ) -> Prompt:
         """Build a prompt from plain tuples: clicks on the object, clicks off it, a box."""
         points = np.asarray([*on, *off], np.float32).reshape(-1, 2)
