@@ -136,6 +136,18 @@ class Layout:
     planes: tuple[tuple[int, int, int], ...]
     shift_x: int = 0
     shift_y: int = 0
+    alpha: bool = False
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether pixels share chroma samples."""
+        return bool(self.shift_x or self.shift_y)
+
+    @property
+    def full_chroma(self) -> str:
+        """The name of the format with a chroma sample for every pixel and all else the same."""
+        start = "yuva444p" if self.alpha else "yuvj444p" if "yuvj" in self.name else "yuv444p"
+        return start + (f"{self.bits}le" if self.bits > 8 else "")
 
 
 _PACKED = {  # 8 bits, one plane: where R, G and B are, and the step
@@ -152,7 +164,8 @@ def layout_of(name: str) -> Layout | None:
     """The layout of pixel format `name`; None if the compositor cannot work in it."""
     if name in _PACKED:
         *offsets, step = _PACKED[name]
-        return Layout(name, 8, "rgb", tuple((0, o, step) for o in offsets))
+        planes = tuple((0, offset, step) for offset in offsets)
+        return Layout(name, 8, "rgb", planes, alpha=name.endswith("a"))
     try:
         pixel_format = av.VideoFormat(name, 64, 64)
     except ValueError:
@@ -164,7 +177,8 @@ def layout_of(name: str) -> Layout | None:
     if name.startswith("gray"):
         return Layout(name, bits, "grey", ((0, 0, 1),))
     if name.startswith("gbr") and pixel_format.is_planar:
-        return Layout(name, bits, "rgb", ((2, 0, 1), (0, 0, 1), (1, 0, 1)))
+        planes = ((2, 0, 1), (0, 0, 1), (1, 0, 1))
+        return Layout(name, bits, "rgb", planes, alpha=name.startswith("gbrap"))
     if (
         name.startswith("yuv")
         and pixel_format.is_planar
@@ -178,6 +192,7 @@ def layout_of(name: str) -> Layout | None:
             ((0, 0, 1), (1, 0, 1), (2, 0, 1)),
             (64 // chroma.width).bit_length() - 1,
             (64 // chroma.height).bit_length() - 1,
+            alpha=name.startswith("yuva"),
         )
     return None
 
@@ -222,7 +237,7 @@ def _codes(values: npt.NDArray[np.float32], bits: int) -> npt.NDArray[Any]:
     return np.clip(np.rint(values), 0, 2**bits - 1).astype(dtype)
 
 
-def composite(frame: av.VideoFrame, image: Image, hole: Mask) -> None:
+def composite(frame: av.VideoFrame, image: Image, hole: Mask, *, chroma_margin: int = 0) -> None:
     """Put `image` into `hole` of an upright native frame, in place.
 
     Luma changes exactly in the hole. A chroma sample changes only where all the pixels that share
@@ -234,17 +249,17 @@ def composite(frame: av.VideoFrame, image: Image, hole: Mask) -> None:
         frame: in a format that `layout_of` knows; made writable first.
         image: (H, W, 3) uint8 RGB, of the frame's size.
         hole: (H, W) bool.
+        chroma_margin: how many more chroma samples from the rim keep the source's colour, so that
+            nothing changes outside for those who interpolate over that many.
     """
     rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
     if not len(rows):
         return
     layout = layout_of(frame.format.name)
     assert layout is not None, frame.format.name
-    height, width = hole.shape
     cell_x, cell_y = 1 << layout.shift_x, 1 << layout.shift_y
-    top, left = rows[0] // cell_y * cell_y, columns[0] // cell_x * cell_x
-    bottom, right = int(rows[-1]) + 1, int(columns[-1]) + 1
-    part = np.s_[top:bottom, left:right]
+    top, left = int(rows[0]) // cell_y * cell_y, int(columns[0]) // cell_x * cell_x
+    part = np.s_[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
     inside = hole[part]
     frame.make_writable()
 
@@ -265,21 +280,30 @@ def composite(frame: av.VideoFrame, image: Image, hole: Mask) -> None:
     if layout.colours == "grey":
         return
 
-    # a cell at the right or lower edge may hang over it: the pixels that are not there
-    # count as in the hole and repeat their neighbours
-    pad_y, pad_x = -inside.shape[0] % cell_y, -inside.shape[1] % cell_x
-    at_edge = bottom == height, right == width
-    if pad_y or pad_x:
-        yuv = np.pad(yuv, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge")
-        inside = np.pad(inside, ((0, pad_y), (0, 0)), constant_values=at_edge[0])
-        inside = np.pad(inside, ((0, 0), (0, pad_x)), constant_values=at_edge[1])
-    cells_y, cells_x = inside.shape[0] // cell_y, inside.shape[1] // cell_x
-    full = inside.reshape(cells_y, cell_y, cells_x, cell_x).all((1, 3))
-    means = yuv.reshape(cells_y, cell_y, cells_x, cell_x, 3).mean((1, 3))
+    means = _cells(yuv, cell_y, cell_x).mean((1, 3))
     y0, x0 = top // cell_y, left // cell_x
+    cells = np.s_[y0 : y0 + means.shape[0], x0 : x0 + means.shape[1]]
+    whole: Mask = np.asarray(_cells(hole, cell_y, cell_x).all((1, 3)))
+    if chroma_margin:
+        kernel = np.ones((2 * chroma_margin + 1,) * 2, np.uint8)
+        whole = np.asarray(cv2.erode(whole.view(np.uint8), kernel, borderValue=1) > 0)
+    whole = whole[cells]
     for channel in (1, 2):
-        samples = plane_view(frame, channel)[y0 : y0 + cells_y, x0 : x0 + cells_x]
-        samples[full] = _codes(means[..., channel], layout.bits)[full]
+        samples = plane_view(frame, channel)[cells]
+        samples[whole] = _codes(means[..., channel], layout.bits)[whole]
+
+
+def _cells(array: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Group (H, W, ...) pixels by the chroma sample they share.
+
+    Gives (rows, height, columns, width, ...), of height x width pixels a sample. A cell that hangs
+    over the edge repeats the pixels that are there.
+    """
+    pads = [(0, -array.shape[0] % height), (0, -array.shape[1] % width)]
+    if any(after for _, after in pads):
+        array = np.pad(array, [*pads, *[(0, 0)] * (array.ndim - 2)], mode="edge")
+    rows, columns = array.shape[0] // height, array.shape[1] // width
+    return array.reshape(rows, height, columns, width, *array.shape[2:])
 
 
 def copy_times_and_colours(source: av.VideoFrame, target: av.VideoFrame) -> None:
@@ -292,51 +316,119 @@ def copy_times_and_colours(source: av.VideoFrame, target: av.VideoFrame) -> None
     target.color_trc = source.color_trc
 
 
-def upright(frame: av.VideoFrame, orientation: Orientation, name: str) -> av.VideoFrame:
+_PLANAR_TWINS = {  # the same samples in another order; every one is known to `layout_of`
+    "nv12": "yuv420p",
+    "nv21": "yuv420p",
+    "nv16": "yuv422p",
+    "yuyv422": "yuv422p",
+    "uyvy422": "yuv422p",
+    "yvyu422": "yuv422p",
+    "p010le": "yuv420p10le",
+    "p210le": "yuv422p10le",
+    "pal8": "bgra",
+    "monob": "gray",
+    "monow": "gray",
+    "ya8": "gray",
+    "rgb48le": "gbrp16le",
+    "rgb48be": "gbrp16le",
+    "rgba64le": "gbrap16le",
+    "rgba64be": "gbrap16le",
+    "argb": "bgra",
+    "abgr": "bgra",
+    "0rgb": "bgr0",
+    "0bgr": "bgr0",
+}
+
+
+def workable(name: str) -> Layout:
+    """The format that frames of pixel format `name` are worked on in: itself where it is known."""
+    layout = layout_of(name)
+    if layout is None and name.endswith("be"):
+        layout = layout_of(name[:-2] + "le")
+    if layout is None:
+        layout = layout_of(_PLANAR_TWINS.get(name, "yuv444p"))
+    assert layout is not None
+    return layout
+
+
+def needs_full_chroma(layout: Layout, orientation: Orientation, width: int, height: int) -> bool:
+    """Whether frames cannot be turned upright without giving each pixel its own chroma sample."""
+    if layout.colours != "yuv" or not layout.is_subsampled:
+        return False
+    if orientation.transpose and layout.shift_x != layout.shift_y:
+        return True
+    # of an odd side the last sample is shared by fewer pixels; turned round, it would be the first
+    flips_odd = (orientation.flip_x and width % 2) or (orientation.flip_y and height % 2)
+    return bool(flips_odd)
+
+
+def upright(
+    frame: av.VideoFrame, orientation: Orientation, name: str, *, limited: bool = False
+) -> av.VideoFrame:
     """Turn a native frame upright and bring it into pixel format `name`.
 
-    The samples are moved, not resampled: `name` is the frame's own format, or the 4:4:4 one of the
-    same depth, into which each chroma sample is repeated over the pixels that share it. Any other
-    pair goes through swscale, with the frame's own matrix and range.
+    Samples are moved, not computed, where `name` is the frame's own format or the one with full
+    chroma. Any other pair goes through swscale, with the frame's own matrix and range; RGB becomes
+    YUV by BT.601, in the range 16..235.
+
+    Args:
+        frame: as decoded; it is returned as it is if there is nothing to do.
+        orientation: of the stored pixels.
+        name: a format that `layout_of` knows.
+        limited: the result's range is 16..235, whatever the frame's is.
     """
-    if frame.format.name != name and not _widens(frame.format.name, name):
-        full = is_full_range(frame)
-        colorspace = frame.colorspace if frame.colorspace in _LUMA_WEIGHTS else 5
-        source = frame
-        frame = frame.reformat(
-            format=name,
-            src_colorspace=colorspace,
-            dst_colorspace=colorspace,
-            src_color_range=2 if full else 1,
-            dst_color_range=2 if full else 1,
-        )
-        copy_times_and_colours(source, frame)
-    if frame.format.name == name and orientation.is_identity:
-        return frame
-    old, new = layout_of(frame.format.name), layout_of(name)
-    assert old is not None and new is not None, (frame.format.name, name)
+    layout = workable(frame.format.name)
+    frame = _converted(frame, layout.name, is_full_range(frame))
     width, height = frame.width, frame.height
     if orientation.transpose:
         width, height = height, width
-    result = av.VideoFrame(width, height, name)
+    target = layout_of(name)
+    assert target is not None, name
+    widen = needs_full_chroma(layout, orientation, width, height) or (
+        layout.is_subsampled and not target.is_subsampled
+    )
+    middle = layout_of(layout.full_chroma) if widen else layout
+    assert middle is not None, layout.name
+    if widen or not orientation.is_identity:
+        source, frame = frame, av.VideoFrame(width, height, middle.name)
+        copy_times_and_colours(source, frame)
+        _move(source, layout, frame, middle, orientation)
+    limited = limited or (target.colours != "rgb" and layout.colours == "rgb")
+    return _converted(frame, name, is_full_range(frame) and not limited)
+
+
+def _converted(frame: av.VideoFrame, name: str, full: bool) -> av.VideoFrame:
+    was_full = is_full_range(frame)
+    if frame.format.name == name and was_full == full:
+        return frame
+    colorspace = frame.colorspace if frame.colorspace in _LUMA_WEIGHTS else 5
+    result = frame.reformat(
+        format=name,
+        src_colorspace=colorspace,
+        dst_colorspace=colorspace,
+        src_color_range=2 if was_full else 1,
+        dst_color_range=2 if full else 1,
+    )
     copy_times_and_colours(frame, result)
-    step = old.planes[0][2]
-    for index in range(len(result.planes)):
-        samples = plane_view(frame, index, step)
-        if index in (1, 2) and (old.shift_x, old.shift_y) != (new.shift_x, new.shift_y):
-            samples = samples.repeat(1 << old.shift_y, 0).repeat(1 << old.shift_x, 1)
-            samples = samples[: frame.height, : frame.width]
-        if step > 1:
-            samples = samples.reshape(*samples.shape[:1], -1, step)
-        target = plane_view(result, index, step)
-        target[:] = orientation.apply(samples).reshape(target.shape)
+    if was_full != full:
+        result.color_range = 2 if full else 1
     return result
 
 
-def _widens(old: str, new: str) -> bool:
-    """Whether `new` is `old` with a chroma sample for every pixel."""
-    a, b = layout_of(old), layout_of(new)
-    if a is None or b is None or not a.colours == b.colours == "yuv":
-        return False
-    same = a.bits == b.bits and old.startswith("yuva") == new.startswith("yuva")
-    return same and (b.shift_x, b.shift_y) == (0, 0)
+def _move(
+    source: av.VideoFrame,
+    old: Layout,
+    target: av.VideoFrame,
+    new: Layout,
+    orientation: Orientation,
+) -> None:
+    step = old.planes[0][2]
+    for index in range(len(target.planes)):
+        samples = plane_view(source, index, step)
+        if index in (1, 2) and old.is_subsampled and not new.is_subsampled:
+            samples = samples.repeat(1 << old.shift_y, 0).repeat(1 << old.shift_x, 1)
+            samples = samples[: source.height, : source.width]
+        if step > 1:
+            samples = samples.reshape(samples.shape[0], -1, step)
+        view = plane_view(target, index, step)
+        view[:] = orientation.apply(samples).reshape(view.shape)

@@ -43,7 +43,8 @@ _OPEN_OPTIONS = {
     "format_whitelist": DEMUXERS,
     "max_streams": "100",
 }
-_NO_PRESENTATION_TIMES = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
+_NO_PRESENTATION_TIMES = ("avi", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "obu")
+_NO_SEEKING = ("mpeg", "mpegvideo", "h264", "hevc", "m4v", "obu")  # times go wrong after one
 _REORDERED = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")  # may have B-frames
 _BACKWARDS_BYTES = (
     64 * 2**20
@@ -232,7 +233,7 @@ class VideoReader:
         else:
             stored = self._scan(stored, declared_rate)
         self.pts: tuple[int, ...] = stored.pts
-        self._keys = stored.keys
+        self._keys = () if self._container in _NO_SEEKING else stored.keys
         if not self.pts:
             raise VideoOpenError(f"{self.path} has no frames", "Name a video with pictures in it")
 

@@ -36,10 +36,23 @@ from inpainterz.errors import (
     VideoError,
 )
 from inpainterz.types import Frame, Mask
-from inpainterz.video.planes import Layout, composite, layout_of, upright
+from inpainterz.video.planes import (
+    Layout,
+    composite,
+    layout_of,
+    needs_full_chroma,
+    upright,
+    workable,
+)
 from inpainterz.video.reader import VideoReader, open_container
 
 _log = logging.getLogger(__name__)
+
+
+_YUV8 = ("yuv420p", "yuv422p", "yuv444p")
+_YUVJ = ("yuvj420p", "yuvj422p", "yuvj444p")
+_YUV10 = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
+_YUV12 = ("yuv420p12le", "yuv422p12le", "yuv444p12le")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +61,42 @@ class _Codec:
     crf: int | None  # the default: no difference to be seen at normal size; None: no such thing
     crf_top: int
     containers: tuple[str, ...]
-    odd_subsampled: bool  # whether an odd size can go with chroma of half the size
+    formats: tuple[str, ...] | None  # those that players know; None: all that the encoder has
+    odd_subsampled: bool = False  # whether an odd size can go with chroma of half the size
+    limited: bool = False  # whether luma is 16..235 whatever the file says
 
 
 _CODECS = {
-    "h264": _Codec("libx264", 17, 51, ("mp4", "mov", "matroska"), False),
-    "hevc": _Codec("libx265", 19, 51, ("mp4", "mov", "matroska"), False),
-    "vp9": _Codec("libvpx-vp9", 22, 63, ("webm", "matroska", "mp4"), True),
-    "av1": _Codec("libsvtav1", 22, 63, ("mp4", "matroska", "webm"), False),
-    "prores": _Codec("prores_ks", None, 0, ("mov", "matroska"), True),
-    "ffv1": _Codec("ffv1", None, 0, ("matroska",), True),
+    "h264": _Codec("libx264", 17, 51, ("mp4", "mov", "matroska"), (*_YUV8, *_YUVJ, *_YUV10)),
+    "hevc": _Codec(
+        "libx265", 19, 51, ("mp4", "mov", "matroska"), (*_YUV8, *_YUVJ, *_YUV10, *_YUV12)
+    ),
+    "vp9": _Codec(
+        "libvpx-vp9",
+        22,
+        63,
+        ("webm", "matroska", "mp4"),
+        (*_YUV8, "yuv440p", "yuva420p", *_YUV10),
+        odd_subsampled=True,
+    ),
+    "av1": _Codec(
+        "libsvtav1",
+        22,
+        63,
+        ("mp4", "matroska", "webm"),
+        ("yuv420p", "yuv420p10le"),
+        odd_subsampled=True,
+    ),
+    "prores": _Codec(
+        "prores_ks",
+        None,
+        0,
+        ("mov", "matroska"),
+        ("yuv422p10le", "yuv444p10le", "yuva444p10le"),
+        odd_subsampled=True,
+        limited=True,
+    ),
+    "ffv1": _Codec("ffv1", None, 0, ("matroska",), None, odd_subsampled=True),
 }
 CODECS = ("auto", *_CODECS, "png")
 """What `WriteOptions.codec` may be."""
@@ -82,6 +121,9 @@ _PRESETS = {  # x264's names, and what stands for them in libvpx (cpu-used) and 
 }
 PRESETS = tuple(_PRESETS)
 """What `WriteOptions.preset` may be, from fast and large to slow and small."""
+
+_CHROMA_LEFT = ("h264", "hevc", "mpeg2video", "mpeg4")
+"""Codecs whose chroma lies between the lines and on the left pixel, when they do not say."""
 
 _LOCATION = ("location", "com.apple.quicktime.location", "gps", "xyz")
 _STRUCTURAL = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
@@ -410,61 +452,77 @@ class _Movie:
         self._stream = stream
         self.dropped += self._tracks.dropped
         context = stream.codec_context
-        formats = [f.name for f in context.codec.video_formats or []]
-        self._format = self._pixel_format(formats, codec, options)
+        available = [f.name for f in context.codec.video_formats or []]
+        self._format = self._pixel_format(available, codec, options)
         context.width, context.height = like.width, like.height
         context.pix_fmt = self._format
         context.time_base = like.time_base
         stream.time_base = like.time_base
         context.sample_aspect_ratio = info.sample_aspect_ratio
-        was, now = layout_of(info.pix_fmt), layout_of(self._format)
+        was, now = workable(info.pix_fmt), layout_of(self._format)
+        assert now is not None, self._format
         context.color_range = info.color_range
         context.color_primaries = info.color_primaries
         context.color_trc = info.color_transfer
         context.colorspace = info.color_space
-        if now is not None and now.colours == "yuv" and was is not None and was.colours == "rgb":
+        if was.colours == "rgb" != now.colours:
             context.colorspace, context.color_range = 6, 1  # as `upright` converts it
+        elif info.pix_fmt.startswith("yuvj"):
+            context.color_range = 2
+        self._limited = _CODECS[codec].limited
+        if self._limited:
+            context.color_range = 1
+        # FFmpeg and OpenCV interpolate chroma at odd sizes and between the lines of more than 8
+        # bits, over two samples; a lossless file promises that nothing changes outside the hole
+        odd = info.width % 2 or info.height % 2
+        smooth = now.is_subsampled and (odd or (now.bits > 8 and now.shift_y > 0))
+        self._chroma_margin = 2 if codec == "ffv1" and smooth else 0
         context.options = _encoder_options(codec, options)
+        if info.codec in _CHROMA_LEFT and now.is_subsampled:
+            context.options["chroma_sample_location"] = "left"  # FFV1 has no word for it of its own
         if codec == "hevc" and container in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # Apple's players want the parameter sets in the header
         if codec == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # it has no other way not to write to stderr
         output.metadata.update(self._tracks.metadata)
+        self._tracks.add_chapters(self._shift_seconds, self._tail * like.time_base)
         output.start_encoding()
 
-    def _pixel_format(self, formats: list[str], codec: str, options: WriteOptions) -> str:
+    def _pixel_format(self, available: list[str], codec: str, options: WriteOptions) -> str:
         info, orientation = self._like.info, self._like.orientation
-        odd = bool(info.width % 2 or info.height % 2)
-        layout = layout_of(_PLANAR_TWIN.get(info.pix_fmt, info.pix_fmt))
-        turned = layout is not None and (
-            (orientation.transpose and layout.shift_x != layout.shift_y)
-            or (odd and not orientation.is_identity)  # the pixels that share a sample would differ
-        )
-        even = odd and not _CODECS[codec].odd_subsampled
+        chosen = _CODECS[codec]
+        known = [n for n in chosen.formats or available if n in available and layout_of(n)]
+        layout = workable(info.pix_fmt)
+        odd = bool(info.width % 2 or info.height % 2) and not chosen.odd_subsampled
         if options.pix_fmt is not None:
-            if options.pix_fmt not in formats:
-                raise OptionError(
-                    f"{codec} has no pixel format {options.pix_fmt}",
-                    f"It has {', '.join(formats)}",
-                )
             wanted = layout_of(options.pix_fmt)
-            if even and wanted is not None and (wanted.shift_x or wanted.shift_y):
+            if options.pix_fmt not in available or wanted is None:
+                raise OptionError(
+                    f"{codec} has no pixel format {options.pix_fmt}", f"It has {', '.join(known)}"
+                )
+            if odd and wanted.is_subsampled:
                 raise OptionError(
                     f"{codec} has no {options.pix_fmt} at the odd size {info.width}x{info.height}",
                     "Leave --pix-fmt out, or take yuv444p",
                 )
-            return options.pix_fmt
-        name = _nearest_format(layout, info.pix_fmt, formats, full_chroma=even or turned)
-        if "yuva" in info.pix_fmt and "yuva" not in name:
-            self.dropped.append(f"{codec} holds no transparency")
+            name = options.pix_fmt
+        else:
+            turned = needs_full_chroma(layout, orientation, info.width, info.height)
+            name = _nearest_format(layout, known, full_chroma=odd or turned)
+        result = layout_of(name)
+        assert result is not None, name
+        if layout.alpha and not result.alpha:
+            self.dropped.append(f"{codec} in {name} holds no transparency")
+        if result.bits < layout.bits:
+            self.dropped.append(f"{layout.bits} bits become {result.bits} in {name}")
         return name
 
     def write(self, native: av.VideoFrame, frame: Frame, hole: Mask | None) -> None:
         assert self._output is not None and self._tracks is not None
         if hole is None:
             hole = np.ones(self._like.size, np.bool_)
-        picture = upright(native, self._like.orientation, self._format)
-        composite(picture, frame.image, hole)
+        picture = upright(native, self._like.orientation, self._format, limited=self._limited)
+        composite(picture, frame.image, hole, chroma_margin=self._chroma_margin)
         picture.pts = self._like.pts[frame.index] - self._shift
         picture.time_base = self._like.time_base
         picture.pict_type = av.video.frame.PictureType.NONE  # the encoder decides
@@ -519,61 +577,37 @@ class _Movie:
             self._part.unlink()
 
 
-_PLANAR_TWIN = {
-    "nv12": "yuv420p",
-    "nv21": "yuv420p",
-    "yuyv422": "yuv422p",
-    "uyvy422": "yuv422p",
-    "p010le": "yuv420p10le",
-    "pal8": "bgra",
-    "rgba": "bgra",
-    "rgb24": "bgr0",
-    "bgr24": "bgr0",
-    "gbrp": "bgr0",
-    "gbrap": "bgra",
-}
-"""Formats that hold the same samples in another order."""
+def _nearest_format(layout: Layout, formats: list[str], *, full_chroma: bool) -> str:
+    """The format that loses least of the source's, then the one that adds least.
 
-
-def _nearest_format(
-    layout: Layout | None, source: str, formats: list[str], *, full_chroma: bool
-) -> str:
-    """The encoder's format that loses least of the source's, then the one that adds least.
-
-    A picture in RGB goes to an encoder without RGB as 4:2:0, which plays everywhere.
+    RGB goes to a codec without RGB as 4:2:0, which plays everywhere.
     """
-    twin = _PLANAR_TWIN.get(source, source)
-    if not full_chroma:
-        for name in (source, twin):
-            if name in formats and layout_of(name) is not None:
-                return name
-    if layout is None:
-        layout = Layout("yuv420p", 8, "yuv", (), 1, 1)
-    rgb = layout.colours == "rgb"
-    shifts = (0, 0) if full_chroma else (1, 1) if rgb else (layout.shift_x, layout.shift_y)
-    best: tuple[tuple[int, ...], str] | None = None
-    for name in formats:
+    shift_x, shift_y = (1, 1) if layout.colours != "yuv" else (layout.shift_x, layout.shift_y)
+    if full_chroma:
+        shift_x = shift_y = 0
+
+    def cost(name: str) -> tuple[int, ...]:
         other = layout_of(name)
-        if other is None or (name.startswith("yuvj") and not source.startswith("yuvj")):
-            continue
-        if other.colours == "grey" and layout.colours != "grey":
-            continue
-        if other.colours == "rgb" and not rgb:
-            continue
-        cost = (
-            int(rgb and other.colours != "rgb"),
+        assert other is not None
+        if layout.name == name and not (full_chroma and layout.is_subsampled):
+            return (0,)
+        return (
+            1,
+            int(other.colours == "grey" != layout.colours),
+            int(other.is_subsampled and full_chroma),
+            int(
+                other.colours != "rgb" == layout.colours or other.colours == "rgb" != layout.colours
+            ),
             max(0, layout.bits - other.bits),
-            max(0, other.shift_x - shifts[0]) + max(0, other.shift_y - shifts[1]),
-            int(("a" in twin) != ("a" in name) and not name.startswith("gray")),
+            int(layout.alpha and not other.alpha),
+            max(0, other.shift_x - shift_x) + max(0, other.shift_y - shift_y),
             max(0, other.bits - layout.bits),
-            max(0, shifts[0] - other.shift_x) + max(0, shifts[1] - other.shift_y),
-            int(other.colours == "yuv" and layout.colours == "grey"),
+            max(0, shift_x - other.shift_x) + max(0, shift_y - other.shift_y),
+            int(other.alpha and not layout.alpha),
+            int(("yuvj" in name) != ("yuvj" in layout.name)),
         )
-        if best is None or cost < best[0]:
-            best = (cost, name)
-    if best is None:
-        raise OptionError(f"there is no way to write {source} with this codec", "Take h264")
-    return best[1]
+
+    return min(formats, key=cost)
 
 
 def _container_and_codec(target: Path, options: WriteOptions) -> tuple[str, str]:
@@ -597,7 +631,8 @@ def _container_and_codec(target: Path, options: WriteOptions) -> tuple[str, str]
 def _muxer_options(container: str, time_base: Fraction) -> dict[str, str]:
     if container in ("mp4", "mov"):
         # a beginning other than 0 is written in the movie's own unit, by default 1 ms
-        unit = min(max(time_base.denominator, 1000), 1_000_000)
+        unit = time_base.denominator * max(1, 90_000 // time_base.denominator)
+        unit = min(unit, 1_000_000)
         return {"movflags": "+faststart", "movie_timescale": str(unit)}
     # sound that begins a little before 0, as AAC does, must not push the pictures back
     return {"avoid_negative_ts": "disabled"}
@@ -637,9 +672,11 @@ class _Tracks:
     ) -> None:
         self.dropped: list[str] = []
         self._output, self._container, self._keep_location = output, container, keep_location
+        self._path = like.path
         self._source = open_container(like.path)
         self.templates: tuple[av.stream.Stream, ...] = tuple(self._source.streams)
         self.metadata = _kept(self._source.metadata, keep_location)
+        self._chapters = self._source.chapters()
         self._targets: dict[int, av.stream.Stream] = {}
         self._packets: Iterator[av.Packet[av.stream.Stream]] | None = None
         self._held: av.Packet[av.stream.Stream] | None = None
@@ -650,10 +687,12 @@ class _Tracks:
         if template.type == "video":
             self.dropped.append(f"{what} (another picture) is not kept")
             return
+        if self._chapters and getattr(template, "name", None) == "bin_data":
+            return  # MP4 keeps the chapters' titles as a stream; the muxer makes a new one
         try:
-            if not _carries(self._container, template):
-                raise ValueError("not carried")
-            target = self._output.add_stream_from_template(template)
+            if not self._carried(template):
+                raise ValueError("the container does not take it")
+            target = self._add(self._output, template)
         except (av.error.FFmpegError, ValueError) as error:
             _log.debug("%s: %s", what, error)
             name = getattr(template.codec_context, "name", None) or "unknown"
@@ -662,6 +701,50 @@ class _Tracks:
         target.metadata.update(_kept(template.metadata, self._keep_location))
         target.disposition = template.disposition
         self._targets[template.index] = target
+
+    def _add(
+        self, output: av.container.OutputContainer, template: av.stream.Stream
+    ) -> av.stream.Stream:
+        target = output.add_stream_from_template(template)
+        if isinstance(target, av.AudioStream):
+            # AVI and WAV say how many channels there are, not which; MP4 wants to know
+            usual = {1: "mono", 2: "stereo"}.get(target.codec_context.channels)
+            if usual and "channels" in target.codec_context.layout.name:
+                target.codec_context.layout = usual
+        return target
+
+    def _carried(self, template: av.stream.Stream) -> bool:
+        """Whether the container takes a stream: a file with its first packet is written, to see."""
+        try:
+            with av.open(io.BytesIO(), "w", format=self._container) as trial:
+                target = self._add(trial, template)
+                with open_container(self._path) as source:
+                    stream = source.streams[template.index]
+                    if template.type != "attachment":
+                        packet = next((p for p in source.demux(stream) if p.size), None)
+                        if packet is not None:
+                            packet.stream = target
+                            trial.mux(packet)
+                trial.start_encoding()
+        except (av.error.FFmpegError, ValueError) as error:
+            _log.debug("%s stream %d: %s", template.type, template.index, error)
+            return False
+        return True
+
+    def add_chapters(self, start: Fraction, end: Fraction) -> None:
+        """Copy the chapters that lie between `start` and `end` seconds, `start` seconds earlier."""
+        kept = []
+        for chapter in self._chapters:
+            base = chapter["time_base"] or Fraction(1)
+            first, last = chapter["start"] * base, chapter["end"] * base
+            if last <= start or first >= end:
+                continue
+            shift = round(start / base)
+            chapter["start"] = max(0, chapter["start"] - shift)
+            chapter["end"] = chapter["end"] - shift
+            kept.append(chapter)
+        if kept:
+            self._output.set_chapters(kept)
 
     def mux_until(self, end: Fraction | None, shift: Fraction) -> None:
         """Mux what comes before `end` seconds (None: everything), `shift` seconds earlier.
@@ -707,14 +790,3 @@ class _Tracks:
 
     def close(self) -> None:
         self._source.close()
-
-
-def _carries(container: str, template: av.stream.Stream) -> bool:
-    """Whether a container takes a stream: its header is written to nowhere, to see."""
-    with suppress(av.error.FFmpegError, ValueError):
-        probe = av.open(io.BytesIO(), "w", format=container)
-        probe.add_stream_from_template(template)
-        probe.start_encoding()
-        probe.close()
-        return True
-    return False
