@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz.errors import OptionError, PromptError
+from inpainterz.masks import grow
 from inpainterz.segment import moving, refine, regions
 from inpainterz.segment.hypotheses import Hint, Judge, Pool
 from inpainterz.types import Image, Mask, Prompt, Segmentation
@@ -36,6 +37,9 @@ class Options:
     """Side of a superpixel in the reduced frame."""
     crop_pixels: int = 60_000
     """Pixels of the crop in which the answer is refined."""
+    grow_share: float = 0.0012
+    """How far the answer leans outwards, as a share of the frame's diagonal: half-covered pixels
+    of a soft edge count as the object."""
 
     def __post_init__(self) -> None:
         if not 1_000 <= self.work_pixels <= 4_000_000:
@@ -44,6 +48,8 @@ class Options:
             raise OptionError("cell_px must be within 3..64")
         if not 1_000 <= self.crop_pixels <= 4_000_000:
             raise OptionError("crop_pixels must be within 1000..4000000")
+        if not 0 <= self.grow_share <= 0.05:
+            raise OptionError("grow_share must be within 0..0.05")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,9 +136,9 @@ class BuiltinSegmenter:
             if len(known) <= len(points) - fresh.sum():  # none was taken back
                 hint = Hint(hint.points, hint.positive, hint.box, state.inside, fresh)
         inside, score = Pool(judge, hint).best()
-        mask = refine.refine(
-            embedding.image, judge, inside, points, positive, box, self.options.crop_pixels
-        )
+        mask = refine.refine(embedding.image, judge, inside, self.options.crop_pixels)
+        mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
+        refine.keep_clicks(mask, points, positive)
         return Segmentation(mask, score, _State(inside, points.copy()))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import csgraph
 
@@ -53,10 +55,11 @@ class Judge:
         separation = 1 - np.exp(-0.5 * (step / typical) ** 2)
         odds = drift = None
         if seen is not None:
-            change = regions.mean(np.clip(seen.change, 0, 12))
-            pace = regions.mean(np.clip(seen.drift, 0, 12))
-            odds = np.clip(0.9 * (change - 1.2), -1.0, 2.5) + np.clip(0.7 * (pace - 1.6), -1.0, 1.5)
-            odds = odds.astype(np.float32)
+            change = 0.9 * (regions.mean(np.clip(seen.change, 0, 12)) - 1.2)
+            tells = np.clip(regions.mean(np.clip(seen.texture, 0, 4)), 0, 1)
+            change = np.where(change < 0, change * tells, change)
+            pace = 0.7 * (regions.mean(np.clip(seen.drift, 0, 12)) - 1.6)
+            odds = (np.clip(change, -1.0, 2.5) + np.clip(pace, -1.0, 1.5)).astype(np.float32)
             flat = seen.residual.transpose(1, 2, 0, 3).reshape(*regions.labels.shape, -1)
             drift = regions.mean(flat)
         return Judge(
@@ -77,36 +80,32 @@ class Hint:
     """(N,) clicks that the last answer did not know."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Traits:
-    """What a hypothesis is judged by, each about 0..1."""
+TRAITS: tuple[str, ...] = (
+    "border",  # mean separation along the outline
+    "leak",  # share of the outline where there is hardly any separation
+    "contrast",  # colour distance to a ring around it (Bhattacharyya)
+    "moves",  # motion inside, if the click moves
+    "still",  # motion in the ring around, if the click moves
+    "calm",  # motion inside, if the click is still
+    "compact",  # area over convex hull
+    "centred",  # depth of the first click over the greatest depth
+    "size",  # log of the share of the frame, 0 at 1e-4, 1 at 1
+    "frame",  # share of the frame's rim that it covers
+    "box",  # IoU of its bounding box with the prompt's
+    "fill",  # share of the prompt's box that it fills
+    "kept",  # IoU with the last answer
+    "aimed",  # depth of the new click in what changed, over the greatest depth there
+    "reach",  # greatest depth of what changed over the new click's distance to the old outline
+)
+"""What a hypothesis is judged by, each about -1..1; 0 where it does not apply."""
 
-    border: float
-    contrast: float
-    motion: float
-    compact: float
-    centred: float
-    size: float
-    frame: float
-    box: float
-
-    def vector(self) -> Floats:
-        return np.asarray(
-            [
-                self.border,
-                self.contrast,
-                self.motion,
-                self.compact,
-                self.centred,
-                self.size,
-                self.frame,
-                self.box,
-            ],
-            np.float32,
-        )
-
-
-WEIGHTS = np.asarray([1.0, 0.8, 1.2, 0.6, 0.5, 0.3, -0.8, 2.0], np.float32)
+WEIGHTS = {
+    "click": (1.3, -1.1, 0.2, 2.8, -0.7, 0.4, -0.4, 1.6, 1.0, -0.9, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "edit": (1.2, -0.6, 0.8, 1.3, -0.4, 0.0, -0.2, 1.3, 0.6, -0.8, 0.0, 0.0, 0.4, 1.4, -0.6),
+    "box": (0.9, -0.7, -0.3, 2.4, -0.1, 0.0, 0.1, 0.5, 0.4, -0.8, 2.7, 0.1, 0.0, 0.0, 0.0),
+}
+"""Weights of `TRAITS` for a first answer, a correction and a box: fitted so that the expected IoU
+of the choice is highest on the first and some later frames of the evaluation clips."""
 
 
 class Pool:
@@ -117,6 +116,7 @@ class Pool:
         r = judge.regions
         at = hint.points.astype(np.intp)
         hit = r.labels[at[:, 1], at[:, 0]] if len(at) else np.zeros(0, np.intp)
+        self.hit = hit
         self.inside = np.zeros(r.count, np.bool_)
         self.outside = np.zeros(r.count, np.bool_)
         self.outside[hit[~hint.positive]] = True
@@ -129,13 +129,30 @@ class Pool:
             cx, cy = r.centre.T
             self.outside |= ~self.inside & ((cx < x0) | (cx > x1) | (cy < y0) | (cy > y1))
         self.cost = (r.length * (1 - judge.separation + 0.04) * 3.0).astype(np.float32)
+        step = np.sqrt(((r.centre[r.pairs[:, 0]] - r.centre[r.pairs[:, 1]]) ** 2).sum(-1))
+        self.step = (step * (0.3 + 3.0 * judge.separation)).astype(np.float32)
+        self.radius = 0.0  # of the new click to the old outline
+        if hint.previous is not None and hint.fresh.any():
+            old = hint.previous[r.labels].astype(np.uint8)
+            x, y = at[np.flatnonzero(hint.fresh)[-1]]
+            if old[y, x] == 0:
+                old = 1 - old
+            depth = cv2.distanceTransform(old, cv2.DIST_L2, 3)
+            self.radius = float(np.clip(depth[y, x], 2, self.frame_size / 3))
 
     def best(self) -> tuple[Flags, float]:
         """(n,) the regions of the best hypothesis, and how good it is believed to be, 0..1."""
         found = self.hypotheses()
-        marks = [float(self.traits(x).vector() @ WEIGHTS) for x in found]
+        weights = np.asarray(WEIGHTS[self.situation()], np.float32)
+        marks = [float(self.traits(x) @ weights) for x in found]
         top = int(np.argmax(marks))
         return found[top], float(np.clip(marks[top] / 4.0, 0.05, 0.95))
+
+    def situation(self) -> str:
+        """Which row of `WEIGHTS` counts."""
+        if self.hint.previous is not None and len(self.hint.points):
+            return "edit"
+        return "click" if self.hint.box is None else "box"
 
     def hypotheses(self) -> list[Flags]:
         """Every different labelling that keeps to the clicks; never empty."""
@@ -150,10 +167,10 @@ class Pool:
         if hint.previous is not None:
             for x in self.edits(hint.previous):
                 add(x)
-        elif hint.box is not None:
+        if hint.box is not None:
             for x in self.from_box(hint.box):
                 add(x)
-        else:
+        elif hint.previous is None or len(hint.points) <= 4:
             for x in self.from_clicks():
                 add(x)
         if not found:
@@ -164,34 +181,32 @@ class Pool:
         return list(found.values())
 
     def whole(self, x: Flags) -> Flags:
-        """Only the pieces that hold a positive click; with a box alone, all large pieces."""
+        """Only the pieces that hold a positive click; with a box, all large pieces.
+
+        Small holes that no negative click made are closed.
+        """
         r = self.judge.regions
-        a, b = r.pairs.T
-        keep = x[a] & x[b]
-        graph = sparse.coo_matrix(
-            (np.ones(int(keep.sum()), np.int8), (a[keep], b[keep])), shape=(r.count, r.count)
-        )
-        n, piece = csgraph.connected_components(graph, directed=False)
-        if len(self.seeds):
-            wanted = np.zeros(n, np.bool_)
-            wanted[piece[self.seeds]] = True
-            if self.hint.box is not None:
-                size = np.bincount(piece[x], r.area[x], n)
-                wanted |= size > 0.15 * size.max()
-        else:
-            size = np.bincount(piece[x], r.area[x], n)
-            wanted = size > 0.15 * size.max() if size.any() else np.zeros(n, np.bool_)
+        n, piece = self._pieces(x)
+        size = np.bincount(piece[x], r.area[x], n)
+        wanted = np.zeros(n, np.bool_)
+        wanted[piece[self.seeds]] = True
+        if self.hint.box is not None and size.any():
+            wanted |= size > 0.1 * size.max()
         x = x & wanted[piece]
-        # holes that nobody asked for
-        out = ~x[a] & ~x[b]
-        graph = sparse.coo_matrix(
-            (np.ones(int(out.sum()), np.int8), (a[out], b[out])), shape=(r.count, r.count)
-        )
-        n, piece = csgraph.connected_components(graph, directed=False)
+        n, piece = self._pieces(~x)
         size = np.bincount(piece[~x], r.area[~x], n)
         small = size < 0.05 * r.area[x].sum()
         small[piece[self.outside & ~x]] = False
         return np.asarray(x | (~x & small[piece]))
+
+    def _pieces(self, x: Flags) -> tuple[int, rg.Labels]:
+        r = self.judge.regions
+        a, b = r.pairs.T
+        keep = x[a] & x[b]
+        ones = np.ones(int(keep.sum()), np.int8)
+        graph = sparse.coo_matrix((ones, (a[keep], b[keep])), shape=(r.count, r.count))
+        n, piece = csgraph.connected_components(graph, directed=False)
+        return int(n), np.asarray(piece, np.int32)
 
     def colour_odds(self, fore: Floats, back: Floats) -> Floats:
         """(n,) log odds of colour given weights (n,) of object and background regions."""
@@ -205,20 +220,29 @@ class Pool:
         r = self.judge.regions
         return rg.cut(per_pixel * r.area * 0.12, r.pairs, self.cost, self.inside, self.outside)
 
-    def _learn(self, start: Flags, place: Floats, motion_weight: float, rounds: int) -> list[Flags]:
-        """Cut, learn colours, cut again; the labellings on the way."""
+    def _learn(
+        self, start: Flags, place: Floats, motion_weight: float, rounds: int, near: Floats
+    ) -> list[Flags]:
+        """Cut, learn colours, cut again; the labellings on the way.
+
+        Args:
+            start: (n,) the first guess.
+            place: (n,) log odds of lying here.
+            motion_weight: of the log odds of moving.
+            rounds: of cutting.
+            near: (n,) weight of each region in the colour models.
+        """
         r = self.judge.regions
         moving = self.judge.motion
         x, way = start, []
+        weight = (r.area * near).astype(np.float32)
         for _ in range(rounds):
             if not x.any() or x.all():
                 break
-            near = (~x) & (place > -2 * _LIMIT)
-            odds = self.colour_odds(r.area * x, r.area * (near if near.any() else ~x))
-            unary = odds + place
-            if moving is not None:
+            unary = self.colour_odds(weight * x, weight * ~x) + place
+            if moving is not None and motion_weight > 0:
                 unary = unary + motion_weight * moving
-            x = self.whole(self._cut(unary) & ~self.outside | self.inside)
+            x = self.whole(self._cut(unary.astype(np.float32)) & ~self.outside | self.inside)
             way.append(x)
         return way
 
@@ -226,116 +250,203 @@ class Pool:
         """Hypotheses at every scale around the positive clicks."""
         r, judge = self.judge.regions, self.judge
         found: list[Flags] = []
-        step = np.sqrt(((r.centre[r.pairs[:, 0]] - r.centre[r.pairs[:, 1]]) ** 2).sum(-1))
-        way = rg.distances(r, step * (0.3 + 3.0 * judge.separation), self.seeds)
+        way = np.minimum(rg.distances(r, self.step, self.seeds), 1e4)
         seeds = r.centre[self.seeds]
         far = np.sqrt(((r.centre[:, None] - seeds[None]) ** 2).sum(-1)).min(1)
-        way = np.minimum(way, 1e4)
+        against = np.zeros(r.count, np.float32)
+        off = np.flatnonzero(self.outside)
+        if len(off):
+            other = np.minimum(rg.distances(r, self.step, off), 1e4)
+            against = np.clip(1.5 * np.log((other + 2) / (way + 2)), -2, 2).astype(np.float32)
         motions = (0.0,) if judge.motion is None else (0.0, 0.7, 1.6)
         for share in _SCALES:
             radius = share * self.frame_size
             reach = 0.5 * (far + way) / radius
-            place = np.clip(1.2 - reach, -4.0, 1.0).astype(np.float32)
-            start = reach < 0.8
+            place = np.clip(1.2 - reach, -4.0, 1.0).astype(np.float32) + against
+            start = (reach < 0.8) & (against > -0.5)
             start[self.seeds] = True
+            near = np.exp(-far / (6 * radius)).astype(np.float32)
             for weight in motions:
-                found += self._learn(start, place, weight, 2)
+                found += self._learn(start, place, weight, 2, near)
         if judge.motion is not None:
+            far_off = np.clip(0.3 - far / (0.5 * self.frame_size), -3, 0).astype(np.float32)
+            place = far_off + against
+            near = np.ones(r.count, np.float32)
             for base in (0.0, 0.5, 1.0):
-                place = np.clip(0.3 - far / (0.5 * self.frame_size), -3, 0).astype(np.float32)
                 x = self.whole(self._cut(judge.motion - base + place) | self.inside)
                 found.append(x)
-                found += self._learn(x, place, 1.0, 2)
+                found += self._learn(x, place, 1.0, 2, near)
+        found += self.floods(self.seeds)
+        return found
+
+    def floods(self, start: npt.NDArray[np.integer[Any]]) -> list[Flags]:
+        """What is reached from some regions over borders weaker than some height."""
+        r = self.judge.regions
+        found = []
+        for height in (0.02, 0.05, 0.1, 0.2, 0.35):
+            keep = self.judge.separation < height
+            a, b = r.pairs[keep].T
+            graph = sparse.coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(r.count, r.count))
+            _, piece = csgraph.connected_components(graph, directed=False)
+            found.append(np.isin(piece, piece[start]))
         return found
 
     def from_box(self, box: Floats) -> list[Flags]:
         """Hypotheses that fill the box."""
         r, judge = self.judge.regions, self.judge
-        x0, y0, x1, y1 = box
+        x0, y0, x1, y1 = (float(v) for v in box)
         half = np.maximum([(x1 - x0) / 2, (y1 - y0) / 2], 1)
         off = np.abs(r.centre - [(x0 + x1) / 2, (y0 + y1) / 2]) / half
         depth = off.max(1)
-        round_ = np.sqrt((off**2).sum(1))
+        rounded = np.sqrt((off**2).sum(1))
+        near = np.exp(-2 * np.maximum(depth - 1, 0)).astype(np.float32)
         found: list[Flags] = []
         motions = (0.0,) if judge.motion is None else (0.0, 0.7, 1.6)
         for bias in (-0.3, 0.3, 0.9):
-            place = np.where(depth > 1, -3, bias + 0.6 * (0.7 - round_)).astype(np.float32)
+            place = np.where(depth > 1, -3, bias + 0.6 * (0.7 - rounded)).astype(np.float32)
             for weight in motions:
-                for start in (depth < 1, round_ < 0.8):
+                for start in (depth < 1, rounded < 0.8):
                     start = (start | self.inside) & ~self.outside
-                    found += self._learn(start, place, weight, 3)
+                    way = self._learn(start, place, weight, 3, near)
+                    found += way
+                    if weight == motions[-1] and way:
+                        found += self._pinned(way[-1], box, place, weight, near)
         return found
+
+    def _pinned(
+        self, x: Flags, box: Floats, place: Floats, weight: float, near: Floats
+    ) -> list[Flags]:
+        """Stretch a hypothesis to the sides of the box that it does not reach.
+
+        An object touches all sides of its box (Lempitsky et al., ICCV 2009): the cheapest way
+        from it to each missed side is taken in, and colours are learnt anew.
+        """
+        r = self.judge.regions
+        if not x.any():
+            return []
+        x0, y0, x1, y1 = (float(v) for v in box)
+        cx, cy = r.centre.T
+        margin = 1.2 * float(np.sqrt(r.area.mean())) + 0.03 * np.asarray([x1 - x0, y1 - y0])
+        within = ~self.outside
+        sides = (
+            within & (cx < x0 + margin[0]),
+            within & (cx > x1 - margin[0]),
+            within & (cy < y0 + margin[1]),
+            within & (cy > y1 - margin[1]),
+        )
+        missed = [side for side in sides if side.any() and not (side & x).any()]
+        if not missed:
+            return []
+        cost = self.step + 1e3 * (self.outside[r.pairs[:, 0]] | self.outside[r.pairs[:, 1]])
+        way, back = rg.paths(r, cost.astype(np.float32), np.flatnonzero(x))
+        taken = x.copy()
+        for side in missed:
+            at = int(np.flatnonzero(side)[way[side].argmin()])
+            while at >= 0 and not x[at]:
+                taken[at] = True
+                at = int(back[at])
+        pull = place + np.where(taken & ~x, 4.0, 0).astype(np.float32)
+        return [taken, *self._learn(taken, pull, 0.5 * weight, 2, near)]
 
     def edits(self, previous: Flags) -> list[Flags]:
         """The last answer, changed around the new clicks."""
-        r, judge = self.judge.regions, self.judge
-        found: list[Flags] = []
-        at = self.hint.points.astype(np.intp)
-        hit = r.labels[at[:, 1], at[:, 0]]
-        step = np.sqrt(((r.centre[r.pairs[:, 0]] - r.centre[r.pairs[:, 1]]) ** 2).sum(-1))
-        fresh = hit[self.hint.fresh]
-        sign = np.where(previous, 1.0, -1.0)
+        r = self.judge.regions
+        found: list[Flags] = [previous]
+        fresh = self.hit[self.hint.fresh]
         if not len(fresh):
-            return [previous]
-        way = np.minimum(rg.distances(r, step * (0.3 + 3.0 * judge.separation), fresh), 1e4)
-        wish = np.zeros(r.count)
-        nearest = np.argmin(((r.centre[:, None] - r.centre[fresh][None]) ** 2).sum(-1), axis=1)
-        wish = np.where(self.hint.positive[self.hint.fresh][nearest], 1.0, -1.0)
-        for share in _SCALES:
-            reach = way / (share * self.frame_size)
-            trust = np.clip(reach - 0.6, 0, 1)
-            place = 1.5 * sign * trust + 1.2 * wish * np.clip(1 - reach, 0, 1)
+            return found
+        sign = np.where(previous, 1.0, -1.0)
+        way = np.minimum(rg.distances(r, self.step, fresh), 1e4)
+        far = np.sqrt(((r.centre[:, None] - r.centre[fresh][None]) ** 2).sum(-1))
+        wish = np.where(self.hint.positive[self.hint.fresh][far.argmin(1)], 1.0, -1.0)
+        far = far.min(1)
+        motions = (0.0, 0.7) if self.judge.motion is not None else (0.0,)
+        last = fresh[-1:]
+        add = bool(self.hint.positive[self.hint.fresh][-1])
+        for x in self.floods(last):
+            found.append(previous | x if add else previous & ~x)
+        least = 1.2 * float(np.sqrt(r.area.mean()))
+        radii = {max(least, times * self.radius) for times in (0.25, 0.5, 1.0, 1.6, 2.5, 4.0, 7.0)}
+        for radius in sorted(radii):
+            reach = 0.5 * (far + way) / radius
+            held = np.clip(2 * (reach - 1), 0, 1)
+            place = 5.0 * sign * held + 1.5 * wish * np.clip(1.3 - reach, 0, 1)
+            place += np.where(far < 0.7 * min(radius, self.radius), 3.0 * wish, 0)
             base = np.where(reach < 0.8, wish > 0, previous)
-            for weight in (0.0, 0.7) if judge.motion is not None else (0.0,):
-                found += self._learn(base, place.astype(np.float32), weight, 2)
+            near = np.exp(-far / (3 * radius)).astype(np.float32)
+            for weight in motions:
+                found += self._learn(base, place.astype(np.float32), weight, 2, near)
+            found.append(np.where((way / radius < 1) & (far < 2 * radius), wish > 0, previous))
         return found
 
-    def traits(self, x: Flags) -> Traits:
-        """Measure one hypothesis."""
-        r, judge = self.judge.regions, self.judge
+    def traits(self, x: Flags) -> Floats:
+        """Measure one hypothesis by `TRAITS`."""
+        r, judge, hint = self.judge.regions, self.judge, self.hint
         a, b = r.pairs.T
         rim = x[a] != x[b]
         length = max(1.0, float(r.length[rim].sum()))
         area = max(1.0, float(r.area[x].sum()))
-        border = float((r.length[rim] * judge.separation[rim]).sum() / length)
+        sharp = judge.separation[rim]
+        border = float((r.length[rim] * sharp).sum() / length)
+        leak = float((r.length[rim] * (sharp < 0.15)).sum() / length)
         mask = x[r.labels].astype(np.uint8)
-        ring_px = max(2, round(0.25 * area**0.5))
-        kernel = np.ones((2 * ring_px + 1, 2 * ring_px + 1), np.uint8)
-        ring = (cv2.dilate(mask, kernel) > 0) & (mask == 0)
-        ring_share = np.bincount(r.labels[ring], minlength=r.count).astype(np.float32)
-        fore = judge.likeness.T @ (r.area * x) / area
-        back = judge.likeness.T @ ring_share / max(1.0, float(ring_share.sum()))
-        contrast = float(1 - np.sqrt(fore * back).sum())
-        motion = 0.0
-        if judge.motion is not None and ring.any():
-            m = np.tanh(judge.motion)
-            motion = float((m * r.area * x).sum() / area - (m * ring_share).sum() / ring.sum()) / 2
         x0, y0, dx, dy = cv2.boundingRect(mask)
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        ring_px = max(2, round(0.25 * area**0.5))
+        top, left = max(0, y0 - ring_px - 1), max(0, x0 - ring_px - 1)
+        window = np.s_[top : y0 + dy + ring_px + 1, left : x0 + dx + ring_px + 1]
+        part = mask[window]
+        kernel = np.ones((2 * ring_px + 1, 2 * ring_px + 1), np.uint8)
+        ring = (cv2.dilate(part, kernel) > 0) & (part == 0)
+        ring_area = np.bincount(r.labels[window][ring], minlength=r.count).astype(np.float32)
+        around = max(1.0, float(ring_area.sum()))
+        fore = judge.likeness.T @ (r.area * x) / area
+        back = judge.likeness.T @ ring_area / around
+        contrast = float(1 - np.sqrt(fore * back).sum())
+        moves = still = calm = 0.0
+        if judge.motion is not None:
+            m = np.tanh(judge.motion)
+            within = float((m * r.area * x).sum() / area)
+            beside = float((m * ring_area).sum() / around)
+            lead = float(m[self.seeds].max()) if len(self.seeds) else float(m[x].max())
+            click = float(np.clip(lead + 0.3, 0, 1))
+            moves, still = click * within, click * beside
+            calm = (1 - click) * within
+        contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         hull = sum(cv2.contourArea(cv2.convexHull(c)) for c in contours)
         compact = min(1.0, area / max(1.0, hull))
-        depth = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)
-        depth = depth[1:-1, 1:-1]
-        on = self.hint.points[self.hint.positive].astype(np.intp)
-        centred = 0.0
-        if len(on):
-            centred = float(depth[on[0, 1], on[0, 0]] / max(1.0, float(depth.max())))
-        share = area / mask.size
-        size = float(np.clip(1 + np.log10(max(share, 1e-5) / 0.02), 0, 1))
+        on = hint.points[hint.positive]
+        centred = depth_share(part, on[:1] - (left, top))[0] if len(on) else 0.0
+        size = float(np.clip(1 + np.log10(area / mask.size) / 4, 0, 1))
         edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-        fit = 0.0
-        if self.hint.box is not None:
-            bx0, by0, bx1, by1 = self.hint.box
+        fit = fill = kept = aimed = reach = 0.0
+        if hint.box is not None:
+            bx0, by0, bx1, by1 = (float(v) for v in hint.box)
             ix = max(0.0, min(bx1, x0 + dx) - max(bx0, x0))
             iy = max(0.0, min(by1, y0 + dy) - max(by0, y0))
-            fit = ix * iy / max(1.0, (bx1 - bx0) * (by1 - by0) + dx * dy - ix * iy)
-        return Traits(
-            border,
-            contrast,
-            motion,
-            compact,
-            centred,
-            size,
-            float(np.clip(edge.mean() * 4 - 0.2, 0, 1)),
-            fit,
+            boxed = max(1.0, (bx1 - bx0) * (by1 - by0))
+            fit = ix * iy / max(1.0, boxed + dx * dy - ix * iy)
+            fill = min(1.0, area / boxed)
+        if hint.previous is not None:
+            both = float(r.area[x & hint.previous].sum())
+            kept = both / max(1.0, float(r.area[x | hint.previous].sum()))
+            if hint.fresh.any():
+                changed = (x ^ hint.previous)[r.labels].astype(np.uint8)
+                aimed, deepest = depth_share(changed, hint.points[hint.fresh][-1:])
+                reach = abs(float(np.clip(np.log2((deepest + 1) / (self.radius + 1)), -2, 2))) / 2
+        return np.asarray(
+            [
+                *(border, leak, contrast, moves, still, calm, compact, centred, size),
+                *(edge.mean(), fit, fill, kept, aimed, reach),
+            ],
+            np.float32,
         )
+
+
+def depth_share(mask: npt.NDArray[np.uint8], points: Floats) -> tuple[float, float]:
+    """How deep the first point (x, y) lies in the mask over the greatest depth, and that depth."""
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)
+    x, y = points[0].astype(np.intp) + 1
+    deepest = float(depth.max())
+    inside = 0 <= x < depth.shape[1] and 0 <= y < depth.shape[0]
+    return (float(depth[y, x]) / max(1.0, deepest) if inside else 0.0), deepest

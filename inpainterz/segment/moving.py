@@ -26,6 +26,9 @@ class Motion:
 
     change: Floats
     """(h, w) colour difference to the aligned neighbours; about 1 in still background."""
+    texture: Floats
+    """(h, w) colour spread within a few pixels in the unit of `change`: where it is small, motion
+    would not have been seen."""
     drift: Floats
     """(h, w) length of the flow beyond the background's; about 1 in still background."""
     residual: Floats
@@ -48,10 +51,11 @@ def observe(image: Image, neighbours: Sequence[Image]) -> Motion | None:
     own_grey = motion.grey(image)
     own = cv2.GaussianBlur(lab_of(image), (0, 0), 0.8)
     aligned: list[tuple[float, Floats, npt.NDArray[np.uint8], npt.NDArray[np.float64]]] = []
+    units = []
     for other in neighbours:
         other_grey = motion.grey(other)
-        matrix, trust = motion.global_motion(own_grey, other_grey)
-        if trust < _TRUST:
+        matrix = background_motion(own_grey, other_grey)
+        if matrix is None:
             continue
         warp = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         lab = cv2.GaussianBlur(lab_of(other), (0, 0), 0.8)
@@ -77,6 +81,7 @@ def observe(image: Image, neighbours: Sequence[Image]) -> Motion | None:
         least = np.sqrt(least)
         noise = float(np.median(least[seen]))
         change = np.where(seen, least / (2.0 + 2.0 * noise), np.nan).astype(np.float32)
+        units.append(2.0 + 2.0 * noise)
         aligned.append((noise / max(0.2, float(seen.mean())), change, other_grey, matrix))
     if not aligned:
         return None
@@ -94,4 +99,37 @@ def observe(image: Image, neighbours: Sequence[Image]) -> Motion | None:
         flows.append(beyond / (0.5 + 2.0 * float(np.median(size))))
     residual = np.stack(flows).astype(np.float32)
     drift = np.median(np.sqrt((residual**2).sum(-1)), axis=0).astype(np.float32)
-    return Motion(change, drift, residual)
+    mean = cv2.blur(own, (9, 9))
+    spread = np.sqrt(np.maximum(cv2.blur(own * own, (9, 9)) - mean * mean, 0).sum(-1))
+    texture = (spread / float(np.median(units))).astype(np.float32)
+    return Motion(change, texture, drift, residual)
+
+
+def background_motion(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64] | None:
+    """The homography (3, 3) from a to b that the rim of the frame follows, None if none does.
+
+    A large object in the middle may have more corners than all the background; so motion is also
+    fitted without the middle, and what aligns the rim better is taken.
+    """
+    h, w = a.shape
+    middle = np.zeros((h, w), np.uint8)
+    axes = (int(0.36 * w), int(0.36 * h))
+    cv2.ellipse(middle, (w // 2, h // 2), axes, 0, 0, 360, 1, -1)
+    rim = middle == 0
+    best, least = None, np.inf
+    for ignored in (None, ~rim):
+        matrix, trust = motion.global_motion(a, b, ignore_a=ignored)
+        if trust < _TRUST:
+            continue
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        moved = cv2.warpPerspective(b, matrix, (w, h), flags=flags)
+        inside = np.full((h, w), 255, np.uint8)
+        seen = (cv2.warpPerspective(inside, matrix, (w, h), flags=flags) == 255) & rim
+        if seen.sum() < 0.1 * rim.sum():
+            continue
+        error = float(np.minimum(cv2.absdiff(a, moved)[seen], 40).mean())
+        if error < (least if best is None else 0.93 * least):
+            best, least = matrix, error
+    return best

@@ -11,31 +11,20 @@ from inpainterz.segment.regions import Flags, Floats
 from inpainterz.types import Image, Mask
 
 
-def refine(
-    image: Image,
-    judge: Judge,
-    inside: Flags,
-    points: Floats,
-    positive: Flags,
-    box: Floats | None,
-    crop_pixels: int,
-) -> Mask:
+def refine(image: Image, judge: Judge, inside: Flags, crop_pixels: int) -> Mask:
     """The mask (H, W) at source size.
 
     Args:
         image: (H, W, 3) the source.
         judge, inside: the chosen regions of the reduced frame.
-        points, positive, box: the prompt in source pixels.
         crop_pixels: pixels of the crop that GrabCut may take.
     """
     height, width = image.shape[:2]
     coarse = inside[judge.regions.labels].astype(np.float32)
     soft = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     mask = np.asarray(soft > 0.5)
-    held = mask.copy()
-    keep_clicks(held, points, positive)
     if not mask.any() or min(height, width) < 8:
-        return held
+        return mask
     x0, y0, w, h = cv2.boundingRect(mask.astype(np.uint8))
     pad = round(0.25 * max(w, h)) + 8
     top, left = max(0, y0 - pad), max(0, x0 - pad)
@@ -50,7 +39,7 @@ def refine(
     sure = cv2.erode(core.astype(np.uint8), kernel) > 0
     may = cv2.dilate(core.astype(np.uint8), kernel) > 0
     if not sure.any() or may.all() or not core.any():
-        return held
+        return mask
     trimap = np.full(core.shape, cv2.GC_BGD, np.uint8)
     trimap[may] = cv2.GC_PR_BGD
     trimap[core] = cv2.GC_PR_FGD
@@ -62,7 +51,6 @@ def refine(
     back = cv2.resize(fine, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     out = np.zeros((height, width), np.bool_)
     out[top:bottom, left:right] = back > 0.5
-    keep_clicks(out, points, positive)
     return out
 
 

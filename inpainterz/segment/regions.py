@@ -198,11 +198,20 @@ def distances(regions: Regions, cost: Floats, start: npt.NDArray[np.integer[Any]
     Returns:
         (n,) float32; inf where there is no way.
     """
+    return paths(regions, cost, start)[0]
+
+
+def paths(
+    regions: Regions, cost: Floats, start: npt.NDArray[np.integer[Any]]
+) -> tuple[Floats, Labels]:
+    """As `distances`, with the region (n,) from which each one is reached; negative: none."""
     n = regions.count
     a, b = regions.pairs.T
     graph = sparse.csr_matrix((np.maximum(cost, 1e-6), (a, b)), shape=(n, n))
-    found = csgraph.dijkstra(graph, directed=False, indices=start, min_only=True)
-    return np.asarray(found, np.float32)
+    way, back, _ = csgraph.dijkstra(
+        graph, directed=False, indices=start, min_only=True, return_predecessors=True
+    )
+    return np.asarray(way, np.float32), np.asarray(back, np.int32)
 
 
 def cut(
