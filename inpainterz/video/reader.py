@@ -21,6 +21,7 @@ from pathlib import Path
 import av
 import av.container
 import av.error
+import av.filter
 import numpy as np
 from av.codec.context import ThreadType
 from av.stream import Discard, Disposition
@@ -91,6 +92,7 @@ class VideoInfo:
     rotation: int
     """Degrees clockwise that the stored pixels are turned by: 0, 90, 180 or 270."""
     interlaced: bool
+    """Whether the file holds fields; frames are deinterlaced when they are read."""
     codec: str
     pix_fmt: str
     color_range: int
@@ -392,8 +394,9 @@ class VideoReader:
     def _natives(self, start: int, stop: int) -> Generator[av.VideoFrame, None, None]:
         if start == stop:
             return
-        for key in self._entries(start):
-            with closing(self._decode(key)) as decoded:
+        # deinterlacing looks at the frame before, so that one is decoded too
+        for key in self._entries(max(0, start - 1) if self.interlaced else start):
+            with closing(self._progressive(self._decode(key))) as decoded:
                 native = next(decoded, None)
                 if key is not None and (
                     native is None or native.pts is None or native.pts > self.pts[start]
@@ -413,6 +416,11 @@ class VideoReader:
                             index += 1
                             continue
                         raise self._damaged(index)
+                    if native.interlaced_frame and not self.interlaced:
+                        raise VideoDecodeError(
+                            f"{self.path} becomes interlaced at frame {index}",
+                            "Deinterlace it first: ffmpeg -i IN -vf bwdif=0 OUT",
+                        )
                     if (native.height, native.width) != self._stored_size:
                         raise VideoDecodeError(
                             f"{self.path} changes its size at frame {index}",
@@ -482,6 +490,45 @@ class VideoReader:
                     _log.debug("%s: %s", self.path, error)
                 if packet is None or (packet.dts is None and not packet.size):
                     return
+
+    def _progressive(
+        self, decoded: Generator[av.VideoFrame, None, None]
+    ) -> Generator[av.VideoFrame, None, None]:
+        """Make whole pictures of fields, one for one, where the clip is interlaced (bwdif)."""
+        with closing(decoded):
+            if not self.interlaced:
+                yield from decoded
+                return
+            graph: av.filter.Graph | None = None
+            for native in itertools.chain(decoded, [None]):
+                if graph is None:
+                    if native is None:
+                        return
+                    graph = av.filter.Graph()
+                    source = graph.add_buffer(
+                        width=native.width,
+                        height=native.height,
+                        format=native.format,
+                        time_base=self.time_base,
+                    )
+                    # a picture for each frame, not for each field; whole pictures pass through
+                    bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+                    sink = graph.add("buffersink")
+                    source.link_to(bwdif)
+                    bwdif.link_to(sink)
+                    graph.configure()
+                graph.push(native)
+                while True:
+                    try:
+                        result = graph.pull()
+                    except (BlockingIOError, EOFError):
+                        break
+                    assert isinstance(result, av.VideoFrame)
+                    if result.pts is not None and result.time_base is not None:
+                        # the filter counts in halves
+                        result.pts = round(result.pts * result.time_base / self.time_base)
+                    result.time_base = self.time_base
+                    yield result
 
     def _first_native(self) -> av.VideoFrame:
         with closing(self._decode(None)) as decoded:

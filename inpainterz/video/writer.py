@@ -451,6 +451,10 @@ class _Movie:
         assert isinstance(stream, av.VideoStream)
         self._stream = stream
         self.dropped += self._tracks.dropped
+        if info.interlaced:
+            self.dropped.append("the fields of interlaced pictures, which are deinterlaced")
+        if info.sample_aspect_ratio != 1 and container in ("matroska", "webm"):
+            self.dropped.append(f"{container} is written without the pixels' aspect ratio")
         context = stream.codec_context
         available = [f.name for f in context.codec.video_formats or []]
         self._format = self._pixel_format(available, codec, options)
