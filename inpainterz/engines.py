@@ -114,6 +114,9 @@ class Entry:
 
 ENGINES: tuple[Entry, ...] = (
     Entry("segment", "builtin", "inpainterz.segment.builtin", "colour, edges and motion"),
+    Entry("segment", "sam-b", "inpainterz.segment.sam", "SAM, ViT-B", "sam-vit-b"),
+    Entry("segment", "sam-l", "inpainterz.segment.sam", "SAM, ViT-L", "sam-vit-l"),
+    Entry("segment", "sam-h", "inpainterz.segment.sam", "SAM, ViT-H", "sam-vit-h"),
     Entry("track", "builtin", "inpainterz.track.builtin", "flow, appearance and graph cut"),
     Entry(
         "inpaint", "builtin", "inpainterz.inpaint.builtin", "what other frames show, then patches"

@@ -110,11 +110,13 @@ def card_folder() -> Path:
 
 
 def cards() -> dict[str, Card]:
-    """All cards by name."""
-    found = {}
-    for path in sorted(card_folder().glob("*.toml")):
-        found[path.stem] = Card(name=path.stem, **tomllib.loads(path.read_text("utf-8")))
-    return found
+    """All cards by name, in the order of the stages."""
+    found = [
+        Card(name=path.stem, **tomllib.loads(path.read_text("utf-8")))
+        for path in card_folder().glob("*.toml")
+    ]
+    stages = ("segment", "track", "inpaint")
+    return {one.name: one for one in sorted(found, key=lambda c: (stages.index(c.stage), c.name))}
 
 
 def card(name: str) -> Card:
