@@ -1,0 +1,223 @@
+"""The built-in segmenter: clicks are kept, objects are found, with and without motion."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inpainterz.errors import OptionError, PromptError
+from inpainterz.segment import builtin, moving, regions
+from inpainterz.segment.builtin import BuiltinSegmenter, Options
+from inpainterz.types import Image, Mask, Prompt
+
+H, W = 120, 180
+
+
+def plate(seed: int = 0, contrast: float = 60) -> Image:
+    """A soft random texture."""
+    noise = np.random.default_rng(seed).normal(0, 1, (H, W + 80, 3)).astype(np.float32)
+    soft = cv2.GaussianBlur(noise, (0, 0), 3) * 5 + cv2.GaussianBlur(noise, (0, 0), 1)
+    return np.clip(128 + contrast * soft / 2, 0, 255).astype(np.uint8)
+
+
+def ellipse(x: float, y: float, rx: int = 22, ry: int = 32) -> Mask:
+    mask = np.zeros((H, W), np.uint8)
+    cv2.ellipse(mask, (round(x), round(y)), (rx, ry), 0, 0, 360, 1, -1)
+    return mask > 0
+
+
+def iou(a: Mask, b: Mask) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+@pytest.fixture(scope="module")
+def engine() -> BuiltinSegmenter:
+    return builtin.create(Options(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def two_coloured() -> tuple[Image, Mask]:
+    """A figure in a red shirt and blue trousers before a green meadow."""
+    image = plate(1, 25)
+    image = (image[:, :W] * np.array([0.5, 1.1, 0.5])).clip(0, 255).astype(np.uint8)
+    mask = ellipse(80, 60)
+    rows = np.arange(H)[:, None] < 60
+    image[mask & rows] = (200, 40, 40)
+    image[mask & ~rows] = (40, 50, 190)
+    return image, mask
+
+
+def test_a_box_gives_the_whole_figure(
+    engine: BuiltinSegmenter, two_coloured: tuple[Image, Mask]
+) -> None:
+    image, truth = two_coloured
+    answer = engine.segment(engine.embed(image), Prompt.of(box=(57, 27, 104, 94)))
+    assert iou(answer.mask, truth) > 0.85
+
+
+def test_clicks_on_both_halves_give_the_whole_figure(
+    engine: BuiltinSegmenter, two_coloured: tuple[Image, Mask]
+) -> None:
+    image, truth = two_coloured
+    embedding = engine.embed(image)
+    first = engine.segment(embedding, Prompt.of((80, 45)))
+    second = engine.segment(embedding, Prompt.of((80, 45), (80, 78)), first)
+    assert first.mask[45, 80] and iou(second.mask, truth) > 0.85
+
+
+def test_a_negative_click_takes_a_part_away(
+    engine: BuiltinSegmenter, two_coloured: tuple[Image, Mask]
+) -> None:
+    image, truth = two_coloured
+    embedding = engine.embed(image)
+    whole = engine.segment(embedding, Prompt.of((80, 45), (80, 78)))
+    prompt = Prompt.of((80, 45), (80, 78), off=((82, 88),))
+    less = engine.segment(embedding, prompt, whole)
+    assert less.mask[45, 80] and less.mask[78, 80] and not less.mask[88, 82]
+    assert less.mask.sum() < whole.mask.sum()
+    half = engine.segment(embedding, Prompt.of((80, 42), off=((80, 80),)))
+    upper = truth & (np.arange(H)[:, None] < 60)
+    assert iou(half.mask, upper) > 0.75
+
+
+def test_motion_finds_what_colour_cannot(engine: BuiltinSegmenter) -> None:
+    """A patch of the background's own texture, seen only by its motion under a moving camera."""
+    background, cloth = plate(2), plate(3)
+    frames, truths = [], []
+    for i in range(7):
+        truth = ellipse(50 + 9 * i, 60)
+        image = background[:, 2 * i : 2 * i + W].copy()
+        inside = np.roll(cloth[:, :W], 9 * i, 1)
+        image[truth] = inside[truth]
+        frames.append(image)
+        truths.append(truth)
+    at = 3
+    centre = Prompt.of((50 + 9 * at, 60))
+    around = [frame for i, frame in enumerate(frames) if i != at]
+    moved = engine.segment(engine.embed(frames[at], around), centre)
+    still = engine.segment(engine.embed(frames[at]), centre)
+    assert iou(moved.mask, truths[at]) > 0.75
+    assert iou(moved.mask, truths[at]) > iou(still.mask, truths[at]) + 0.2
+
+
+def test_embeddings_are_independent(
+    engine: BuiltinSegmenter, two_coloured: tuple[Image, Mask]
+) -> None:
+    image, _ = two_coloured
+    prompt = Prompt.of((80, 45))
+    alone = engine.segment(engine.embed(image), prompt)
+    a, b = engine.embed(image), engine.embed(np.ascontiguousarray(image[::-1]))
+    engine.segment(b, prompt)
+    again = engine.segment(a, prompt)
+    assert (again.mask == alone.mask).all() and again.score == alone.score
+
+
+def test_a_click_taken_back_is_forgotten(
+    engine: BuiltinSegmenter, two_coloured: tuple[Image, Mask]
+) -> None:
+    image, _ = two_coloured
+    embedding = engine.embed(image)
+    fresh = engine.segment(embedding, Prompt.of((80, 45)))
+    both = engine.segment(embedding, Prompt.of((80, 45), (20, 20)), fresh)
+    undone = engine.segment(embedding, Prompt.of((80, 45)), both)
+    assert (undone.mask == fresh.mask).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_clicks_are_kept_at_any_size(data: st.DataObject) -> None:
+    engine = BuiltinSegmenter(Options())
+    h, w = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
+    image = np.random.default_rng(h * 71 + w).integers(0, 256, (h, w, 3)).astype(np.uint8)
+    place = st.tuples(st.integers(0, w - 1), st.integers(0, h - 1))
+    spots = data.draw(st.lists(place, min_size=1, max_size=6, unique=True))
+    on, off = spots[: (len(spots) + 1) // 2], tuple(spots[(len(spots) + 1) // 2 :])
+    around = [image, image] if data.draw(st.booleans()) else []
+    embedding = engine.embed(image, around)
+    first = engine.segment(embedding, Prompt.of(*on))
+    answer = engine.segment(embedding, Prompt.of(*on, off=off), first)
+    assert answer.mask.shape == (h, w) and answer.mask.dtype == np.bool_
+    assert 0 <= answer.score <= 1
+    assert all(answer.mask[y, x] for x, y in on)
+    assert not any(answer.mask[y, x] for x, y in off)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        (Prompt.of(), "nothing shows"),
+        (Prompt.of(off=((3, 3),)), "nothing shows"),
+        (Prompt.of((10, 20)), "outside"),
+        (Prompt.of((-1, 0)), "outside"),
+        (Prompt.of((float("nan"), 1)), "not numbers"),
+        (Prompt.of(box=(3, 3, 3, 9)), "no area"),
+        (Prompt.of(box=(9, 9, 3, 3)), "no area"),
+        (Prompt.of(box=(50, 50, 60, 60)), "no area"),
+        (Prompt.of(box=(0, 0, float("inf"), 3)), "four numbers"),
+        (Prompt(np.zeros((2, 2), np.float32), np.ones(1, np.bool_)), "signs"),
+    ],
+)
+def test_a_prompt_that_fits_nothing_is_refused(
+    engine: BuiltinSegmenter, prompt: Prompt, word: str
+) -> None:
+    embedding = engine.embed(np.zeros((10, 10, 3), np.uint8))
+    with pytest.raises(PromptError, match=word):
+        engine.segment(embedding, prompt)
+
+
+def test_neighbours_of_another_size_are_refused(engine: BuiltinSegmenter) -> None:
+    image = np.zeros((10, 10, 3), np.uint8)
+    with pytest.raises(PromptError, match="another size"):
+        engine.embed(image, [image[:9]])
+
+
+def test_options_are_checked() -> None:
+    for wrong in ({"work_pixels": 1}, {"cell_px": 0}, {"crop_pixels": 5}, {"grow_share": -1.0}):
+        with pytest.raises(OptionError):
+            Options(**wrong)  # type: ignore[arg-type]
+
+
+def test_superpixels_cover_the_frame_in_connected_pieces() -> None:
+    lab = regions.lab_of(plate(4)[:, :W])
+    labels = regions.superpixels(lab, 6)
+    count = int(labels.max()) + 1
+    assert np.unique(labels).size == count and 0.4 < count / (H * W / 36) < 1.6
+    for label in range(0, count, 37):
+        pieces, _ = cv2.connectedComponents((labels == label).astype(np.uint8), connectivity=4)
+        assert pieces == 2
+    graph = regions.build(lab, labels)
+    assert graph.area.sum() == H * W and (graph.pairs[:, 0] < graph.pairs[:, 1]).all()
+
+
+def test_a_cut_is_the_cheapest_labelling() -> None:
+    rng = np.random.default_rng(5)
+    n = 9
+    pairs = np.array([(i, j) for i in range(n) for j in range(i + 1, n) if j - i in (1, 3)])
+    for _ in range(20):
+        prefer = rng.normal(0, 1, n).astype(np.float32)
+        cost = rng.uniform(0, 1, len(pairs)).astype(np.float32)
+        best = min(
+            (_energy(np.array([k >> i & 1 for i in range(n)], bool), prefer, pairs, cost))
+            for k in range(2**n)
+        )
+        found = _energy(regions.cut(prefer, pairs.astype(np.int32), cost), prefer, pairs, cost)
+        assert found == pytest.approx(best, abs=0.02)
+
+
+def _energy(x: Mask, prefer: np.ndarray, pairs: np.ndarray, cost: np.ndarray) -> float:
+    return float(-prefer[x].sum() + cost[x[pairs[:, 0]] != x[pairs[:, 1]]].sum())
+
+
+def test_background_motion_follows_the_rim() -> None:
+    """A large textured object in the middle moves one way, the background another."""
+    background, cloth = plate(6), plate(7, 120)
+    truth = ellipse(90, 60, 60, 42)
+    a, b = background[:, 10 : 10 + W].copy(), background[:, 16 : 16 + W].copy()
+    a[truth], b[truth] = cloth[:, 10 : 10 + W][truth], cloth[:, 10 : 10 + W][truth]
+    grey_a, grey_b = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (a, b))
+    matrix = moving.background_motion(grey_a, grey_b)
+    assert matrix is not None
+    assert matrix[0, 2] == pytest.approx(-6, abs=0.7)
