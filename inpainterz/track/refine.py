@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Map = npt.NDArray[np.float32]
-"""(H, W) float32."""
+Map = npt.NDArray[np.floating[Any]]
+"""(H, W), float32."""
 
 
 def edge_weights(image: npt.NDArray[np.float32], *, floor: float = 0.05) -> tuple[Map, Map]:
