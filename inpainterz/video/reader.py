@@ -225,6 +225,8 @@ class VideoReader:
             declared_rate = stream.average_rate or stream.guessed_rate
             aspect = stream.sample_aspect_ratio
             stored = _demux(container, stream, self.path)
+        if not stored.count:
+            raise VideoOpenError(f"{self.path} has no frames", "Name a video with pictures in it")
         self._by_ordinal = False
         first = self._first_native()
         self.orientation: Orientation = orientation_of(first)
@@ -237,7 +239,7 @@ class VideoReader:
         self.pts: tuple[int, ...] = stored.pts
         self._keys = () if self._container in _NO_SEEKING else stored.keys
         if not self.pts:
-            raise VideoOpenError(f"{self.path} has no frames", "Name a video with pictures in it")
+            raise self._damaged(0)
 
         width, height = first.width, first.height
         if self.orientation.transpose:
@@ -571,6 +573,7 @@ class VideoReader:
 class _Stored:
     """What demuxing tells of the frames."""
 
+    count: int
     pts: tuple[int, ...]
     """In order of presentation."""
     stored_at: tuple[int, ...]
@@ -629,6 +632,7 @@ def _demux(container: av.container.InputContainer, stream: av.VideoStream, path:
     shown = sorted(pts for pts in times if pts is not None)
     guessed = container.format.name in _NO_PRESENTATION_TIMES and codec in _REORDERED
     return _Stored(
+        count=len(times),
         pts=tuple(shown),
         stored_at=tuple(dts for dts in stored_at if dts is not None),
         keys=tuple(sorted(keys, key=lambda key: key.pts)),
