@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from inpainterz.pipeline import Engines, Report
     from inpainterz.types import LabelMap, Progress, Prompt
     from inpainterz.video.reader import VideoReader
-    from inpainterz.video.writer import WriteOptions
 
 app = typer.Typer(
     name="inpainterz",
@@ -85,7 +84,7 @@ Grow = Annotated[
     str, typer.Option("--grow", metavar="PX|auto", help="How far masks are grown before filling.")
 ]
 Codec = Annotated[
-    str, typer.Option("--codec", help="h264, hevc, vp9, av1, ffv1 (lossless) or png.")
+    str, typer.Option("--codec", help="auto, h264, hevc, vp9, av1, prores, ffv1 (lossless) or png.")
 ]
 Crf = Annotated[int | None, typer.Option("--crf", help="Quality of the codec, lower is better.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -131,16 +130,16 @@ def remove(
             "nothing says what to remove", "Give --click X,Y, --box X0,Y0,X1,Y1 or --mask PNG"
         )
     grow_px = _grow_px(grow)
-    write = _write_options(output, codec, crf)
     from inpainterz.pipeline import FillOptions, Options, check_target
     from inpainterz.pipeline import remove as run
+    from inpainterz.video.writer import WriteOptions
 
     check_target(sheet, overwrite=overwrite)
     labels = _given_labels(clip, masks) if masks else None
     engines = _engines(segmenter, tracker, inpainter, device)
     options = Options(
         fill=FillOptions(grow_px=grow_px),
-        write=write,
+        write=WriteOptions(codec=codec, crf=crf),
         save_masks=save_masks,
         overwrite=overwrite,
     )
@@ -240,15 +239,17 @@ def inpaint(
 ) -> None:
     """Fill given masks of a clip."""
     grow_px = _grow_px(grow)
-    write = _write_options(output, codec, crf)
     from inpainterz.pipeline import FillOptions, Options, check_target, inpaint_clip
+    from inpainterz.video.writer import WriteOptions
 
     check_target(sheet, overwrite=overwrite)
     if not masks.exists():
         raise InputError(f"there is no {masks}", "Name a zip, a folder or a PNG")
     engines = _engines("builtin", "builtin", inpainter, device)
     options = Options(
-        fill=FillOptions(grow_px=grow_px, feather_px=0), write=write, overwrite=overwrite
+        fill=FillOptions(grow_px=grow_px, feather_px=0),
+        write=WriteOptions(codec=codec, crf=crf),
+        overwrite=overwrite,
     )
     with _progress() as progress:
         report = inpaint_clip(clip, output, masks, engines, options=options, progress=progress)
@@ -592,16 +593,6 @@ def _grow_px(text: str) -> int | None:
     if not text.isdecimal():
         raise OptionError(f"--grow {text!r} cannot be read", "Write a number of pixels, or auto")
     return int(text)
-
-
-def _write_options(output: str, codec: str, crf: int | None) -> WriteOptions:
-    """The writer's options; "auto" is what suits the target's ending."""
-    from inpainterz.video.writer import WriteOptions
-
-    if codec == "auto":
-        by_ending = {".webm": "vp9"}
-        codec = "png" if output.endswith("/") else by_ending.get(Path(output).suffix, "h264")
-    return WriteOptions(codec=codec, crf=crf)
 
 
 def _engines(segmenter: str, tracker: str, inpainter: str, device: str) -> Engines:

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -103,23 +102,19 @@ def _footage(folder: Path) -> Path:
 
 def _cut(footage: Path, target: Path) -> None:
     """Write one shot of the footage as a clip of its own, at its own rate."""
-    import av
-
     from inpainterz.video.reader import VideoReader
+    from inpainterz.video.writer import VideoWriter, WriteOptions
 
-    part = target.with_suffix(".part.mp4")
-    try:
-        with VideoReader(footage) as video, av.open(str(part), "w") as out:
-            stream = out.add_stream("libx264", rate=video.info.fps or Fraction(25))
-            stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
-            stream.options = {"crf": "12", "preset": "medium"}
-            for frame in video.natives(*SHOT):
-                frame.pts = None
-                out.mux(stream.encode(frame))
-            out.mux(stream.encode())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    start, stop = SHOT
+    with (
+        VideoReader(footage) as video,
+        VideoWriter(
+            target, like=video, options=WriteOptions(crf=12), start=start, stop=stop
+        ) as writer,
+    ):
+        untouched = np.zeros(video.size, np.bool_)
+        for frame in video.frames(start, stop):
+            writer.write(frame, untouched)
 
 
 def _synthetic(folder: Path) -> Example:
