@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, cast, overload
 
 from inpainterz.errors import OptionError
@@ -137,20 +138,93 @@ def find(stage: Stage, name: str) -> Entry:
     raise OptionError(f"there is no {stage} engine called {name!r}", f"Choose one of: {known}")
 
 
+SETS = ("auto", "builtin", "neural", "commercial-ok")
+
+
+def choose(
+    which: str = "auto",
+    named: Mapping[Stage, str | None] | None = None,
+    *,
+    weights_dir: Path | None = None,
+) -> dict[Stage, str]:
+    """The engine of every stage, chosen by a set and by names that are given besides.
+
+    Args:
+        which: "builtin"; "neural", the first engine with weights in `ENGINES`, here or not;
+            "auto", the first one whose weights are here, else the built-in one; "commercial-ok",
+            the same among those whose licence allows commercial use.
+        named: stage -> an engine that is wanted whatever the set says, or None.
+        weights_dir: where weights are looked for first.
+
+    Returns:
+        stage -> name, for `load`.
+
+    Raises:
+        OptionError: no such set or engine, or "commercial-ok" with one that may not be used so.
+    """
+    from inpainterz import weights
+
+    if which not in SETS:
+        raise OptionError(f"there is no engine set {which!r}", f"Choose one of: {', '.join(SETS)}")
+    stages: tuple[Stage, ...] = ("segment", "track", "inpaint")
+    chosen: dict[Stage, str] = {}
+    for stage in stages:
+        wanted = None if named is None else named.get(stage)
+        if wanted is not None:
+            card = find(stage, wanted).weights
+            if which == "commercial-ok" and card and not weights.card(card).commercial:
+                raise OptionError(
+                    f"the licence of {wanted} does not allow commercial use",
+                    "Choose another engine, or another engine set",
+                )
+            chosen[stage] = wanted
+            continue
+        chosen[stage] = "builtin"
+        for entry in ENGINES:
+            if which == "builtin" or entry.stage != stage or entry.weights is None:
+                continue
+            if which == "commercial-ok" and not weights.card(entry.weights).commercial:
+                continue
+            if which == "neural" or weights.find(entry.weights, folder=weights_dir):
+                chosen[stage] = entry.name
+                break
+    return chosen
+
+
 @overload
 def load(
-    stage: Literal["segment"], name: str = ..., *, device: str = ..., options: object = ...
+    stage: Literal["segment"],
+    name: str = ...,
+    *,
+    device: str = ...,
+    options: object = ...,
+    weights_dir: Path | None = ...,
 ) -> Segmenter: ...
 @overload
 def load(
-    stage: Literal["track"], name: str = ..., *, device: str = ..., options: object = ...
+    stage: Literal["track"],
+    name: str = ...,
+    *,
+    device: str = ...,
+    options: object = ...,
+    weights_dir: Path | None = ...,
 ) -> Tracker: ...
 @overload
 def load(
-    stage: Literal["inpaint"], name: str = ..., *, device: str = ..., options: object = ...
+    stage: Literal["inpaint"],
+    name: str = ...,
+    *,
+    device: str = ...,
+    options: object = ...,
+    weights_dir: Path | None = ...,
 ) -> Inpainter: ...
 def load(
-    stage: Stage, name: str = "builtin", *, device: str = "auto", options: object = None
+    stage: Stage,
+    name: str = "builtin",
+    *,
+    device: str = "auto",
+    options: object = None,
+    weights_dir: Path | None = None,
 ) -> Segmenter | Tracker | Inpainter:
     """Build an engine. Nothing is ever swapped for another engine.
 
@@ -159,10 +233,12 @@ def load(
         name: see `ENGINES`.
         device: "auto", "cpu" or "cuda".
         options: the engine module's `Options`, or None for its defaults.
+        weights_dir: where weights are looked for first.
 
     Raises:
         OptionError: no such engine, or options of another engine.
         WeightsMissing: names the command that fetches them.
+        WeightsCorrupt, WeightsMismatch: the file there is not the one that the engine needs.
         EngineUnavailable: a package or a device is missing.
     """
     entry = find(stage, name)
@@ -177,7 +253,7 @@ def load(
     from inpainterz import weights
     from inpainterz.device import require_torch
 
-    path = weights.locate(entry.weights)  # before torch: the cheap check first
+    path = weights.locate(entry.weights, folder=weights_dir)  # before torch: the cheap check first
     require_torch(name)
     module = importlib.import_module(entry.module)
     return cast(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from inpainterz import weights
+from inpainterz import engines, weights
 from inpainterz.engines import ENGINES
 from inpainterz.errors import (
     EngineUnavailable,
@@ -200,6 +200,61 @@ def test_description_shows_size_and_licence() -> None:
     )
     hq = weights.describe(weights.card("e2fgvi-hq"))
     assert "about 164 MB, CC-BY-NC-4.0 (NO commercial use)" in hq
+
+
+# Sets of engines ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A list with two neural inpainters, of which one may be used commercially; no weights."""
+    entries = (
+        engines.Entry("segment", "builtin", "m", "t"),
+        engines.Entry("segment", "sam-b", "m", "t", "sam-vit-b"),
+        engines.Entry("track", "builtin", "m", "t"),
+        engines.Entry("inpaint", "builtin", "m", "t"),
+        engines.Entry("inpaint", "e2fgvi-hq", "m", "t", "e2fgvi-hq"),
+    )
+    monkeypatch.setattr(engines, "ENGINES", entries)
+    monkeypatch.setattr(weights, "folders", lambda first=None: [first] if first else [])
+    return tmp_path
+
+
+def test_engine_sets(listed: Path) -> None:
+    builtin = {"segment": "builtin", "track": "builtin", "inpaint": "builtin"}
+    neural = {"segment": "sam-b", "track": "builtin", "inpaint": "e2fgvi-hq"}
+    assert engines.choose("builtin") == builtin
+    assert engines.choose("auto") == builtin
+    assert engines.choose("neural") == neural
+    for name in ("sam-vit-b", "e2fgvi-hq"):
+        (listed / weights.card(name).file).write_bytes(b"")
+    assert engines.choose("auto") == builtin
+    assert engines.choose("auto", weights_dir=listed) == neural
+    assert engines.choose("builtin", weights_dir=listed) == builtin
+    free = engines.choose("commercial-ok", weights_dir=listed)
+    assert free == {**builtin, "segment": "sam-b"}
+
+
+def test_engines_by_name_beside_a_set(listed: Path) -> None:
+    named: dict[engines.Stage, str | None] = {"inpaint": "e2fgvi-hq", "segment": None}
+    assert engines.choose("builtin", named)["inpaint"] == "e2fgvi-hq"
+    with pytest.raises(OptionError, match="e2fgvi-hq does not allow commercial use"):
+        engines.choose("commercial-ok", named)
+    with pytest.raises(OptionError, match="no engine set 'best'"):
+        engines.choose("best")
+    with pytest.raises(OptionError, match="no track engine"):
+        engines.choose("auto", {"track": "magic"})
+
+
+def test_load_looks_in_a_given_folder_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "folders", lambda first=None: [first] if first else [])
+    (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"not it")
+    with pytest.raises(WeightsMissing):
+        engines.load("segment", "sam-b")
+    with pytest.raises(WeightsCorrupt, match="375,042,383 bytes, found 6 bytes"):
+        engines.load("segment", "sam-b", weights_dir=tmp_path)
 
 
 # Fetching -----------------------------------------------------------------------------------------
