@@ -122,6 +122,8 @@ ENGINES: tuple[Entry, ...] = (
     Entry(
         "inpaint", "builtin", "inpainterz.inpaint.builtin", "what other frames show, then patches"
     ),
+    Entry("inpaint", "e2fgvi-hq", "inpainterz.inpaint.e2fgvi.engine", "E2FGVI-HQ", "e2fgvi-hq"),
+    Entry("inpaint", "e2fgvi", "inpainterz.inpaint.e2fgvi.engine", "E2FGVI at 432x240", "e2fgvi"),
 )
 
 
