@@ -322,11 +322,14 @@ def _record(path: Path, entry: Record) -> None:
     known = {**_records(path.parent), path.name: entry}
     text = json.dumps({name: asdict(one) for name, one in sorted(known.items())}, indent=2)
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=RECORDS, delete=False
-        ) as file:
-            file.write(text + "\n")
-        os.replace(file.name, path.parent / RECORDS)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=RECORDS, suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+            os.replace(draft, path.parent / RECORDS)
+        except OSError:
+            os.unlink(draft)
+            raise
     except OSError as error:  # a folder for reading only: the hash is taken again next time
         logger.info("the hash of %s is not recorded: %s", path, error)
 
@@ -813,6 +816,11 @@ def _numpy_scalars() -> list[Any]:
     """
     import numpy as np
 
-    scalar = np.float64(0).__reduce__()[0]
+    rebuild: Any = np.float64(0).__reduce__()[0]
+
+    def scalar(dtype: Any, data: bytes) -> Any:
+        return rebuild(dtype, data)
+
+    scalar.__module__, scalar.__qualname__ = "numpy.core.multiarray", "scalar"  # up to numpy 1
     number_types = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")]
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *number_types]
+    return [rebuild, scalar, np.dtype, *number_types]

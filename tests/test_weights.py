@@ -601,6 +601,14 @@ def test_a_damaged_record_is_started_anew(
     assert json.loads((path.parent / "hashes.json").read_text("utf-8"))["toy.pth"]["sha256"]
 
 
+def test_a_folder_where_nothing_can_be_recorded(card: dict[str, object], tmp_path: Path) -> None:
+    write(card)
+    (tmp_path / "ckpt" / "hashes.json").mkdir(parents=True)
+    (tmp_path / "ckpt" / "toy.pth").write_bytes(BODY)
+    assert weights.locate("toy") == weights.locate("toy")
+    assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["hashes.json", "toy.pth"]
+
+
 def test_inventory(card: dict[str, object], tmp_path: Path) -> None:
     write(card)
     assert [(line.card.name, line.path) for line in weights.inventory()] == [("toy", None)]
@@ -661,9 +669,12 @@ def test_safetensors_without_the_package(tmp_path: Path, monkeypatch: pytest.Mon
 def test_numpy_numbers_beside_the_weights_are_read(tmp_path: Path) -> None:
     import numpy as np
 
-    body = saved({"state_dict": state(), "lr": np.float64(1e-4), "score": np.float32(3)})
-    loaded = weights.load_state_dict(put(tmp_path, body), name="toy", expected=SHAPES)
-    assert set(loaded) == set(SHAPES)
+    value = {"state_dict": state(), "lr": np.float64(1e-4), "score": np.float32(3)}
+    new = saved(value, old_format=True)
+    by_numpy_1 = new.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    for body in (saved(value), new, by_numpy_1):
+        loaded = weights.load_state_dict(put(tmp_path, body), name="toy", expected=SHAPES)
+        assert set(loaded) == set(SHAPES)
 
 
 def test_a_mismatch_names_the_keys(tmp_path: Path) -> None:
