@@ -17,6 +17,7 @@ from torch import Tensor
 RADIUS = 7
 SPAN = 2 * RADIUS + 1
 TILE = 8
+SIDE = TILE + 2 * RADIUS
 SCORE_LIMIT = 2**23
 """Numbers in one block of scores (32 MiB in fp32); queries are taken in blocks above it."""
 
@@ -61,30 +62,25 @@ def outside(h: int, w: int, device: torch.device) -> Tensor:
 
 
 def to_tiles(x: Tensor, h: int, w: int) -> Tensor:
-    """(B, h w, C) to (B ty tx, 64, C): 8x8 tiles, the map padded with zeros to whole tiles."""
+    """(B, h w, C) to (B, ty, tx, 64, C): 8x8 tiles, the map padded with zeros to whole tiles."""
     b, _, c = x.shape
     x = F.pad(x.view(b, h, w, c), (0, 0, 0, -w % TILE, 0, -h % TILE))
     ty, tx = -(-h // TILE), -(-w // TILE)
-    x = x.view(b, ty, TILE, tx, TILE, c).transpose(2, 3)
-    return x.reshape(-1, TILE * TILE, c)
+    return x.view(b, ty, TILE, tx, TILE, c).transpose(2, 3).reshape(b, ty, tx, TILE * TILE, c)
 
 
 def from_tiles(x: Tensor, h: int, w: int) -> Tensor:
-    """The inverse of `to_tiles`: (B ty tx, 64, C) to (B, h w, C)."""
-    ty, tx = -(-h // TILE), -(-w // TILE)
-    x = x.view(-1, ty, tx, TILE, TILE, x.shape[-1]).transpose(2, 3)
-    x = x.reshape(-1, ty * TILE, tx * TILE, x.shape[-1])[:, :h, :w]
-    return x.reshape(len(x), h * w, -1)
+    """The inverse of `to_tiles`: (B, ty, tx, 64, C) to (B, h w, C)."""
+    b, ty, tx, _, c = x.shape
+    x = x.view(b, ty, tx, TILE, TILE, c).transpose(2, 3).reshape(b, ty * TILE, tx * TILE, c)
+    return x[:, :h, :w].reshape(b, h * w, c)
 
 
-def to_surroundings(x: Tensor, h: int, w: int) -> Tensor:
-    """(B, h w, C) to (B ty tx, 22 * 22, C): each tile with a rim of 7, zeros off the map."""
-    b, _, c = x.shape
-    x = x.view(b, h, w, c)
-    x = F.pad(x, (0, 0, RADIUS, RADIUS + -w % TILE, RADIUS, RADIUS + -h % TILE))
-    side = TILE + 2 * RADIUS
-    x = x.unfold(1, side, TILE).unfold(2, side, TILE)  # (B, ty, tx, C, 22, 22), a view
-    return x.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, c)
+def surroundings(padded: Tensor, row: int) -> Tensor:
+    """Of a map with a rim of zeros (B, H, W, C) those of one row of tiles: (B tx, 22 * 22, C)."""
+    x = padded[:, row * TILE : row * TILE + SIDE]
+    x = x.unfold(2, SIDE, TILE).permute(0, 2, 1, 4, 3)  # (B, tx, 22, 22, C), a view
+    return x.reshape(-1, SIDE * SIDE, x.shape[-1])
 
 
 def window_view(x: Tensor) -> Tensor:
@@ -92,9 +88,8 @@ def window_view(x: Tensor) -> Tensor:
 
     Query (i, j) of a tile sees keys (i + a, j + b), 0 <= a, b < 15, of its surroundings.
     """
-    side = TILE + 2 * RADIUS
-    key, query = 1, side * side
-    strides = (TILE * TILE * query, TILE * query + side * key, query + key, side * key, key)
+    query = SIDE * SIDE  # numbers from one query to the next
+    strides = (TILE * TILE * query, TILE * query + SIDE, query + 1, SIDE, 1)
     return x.as_strided((len(x), TILE, TILE, SPAN, SPAN), strides)
 
 
@@ -126,21 +121,32 @@ def attend_locally(
     """
     h, w = size
     b, n, c = q.shape
-    side = TILE + 2 * RADIUS
     bias = relative.view(b, h, w, SPAN, SPAN).masked_fill(outside(h, w, q.device), -torch.inf)
     # Padding queries have a bias of zero everywhere: no NaN, and they are cut off in the end.
-    bias = to_tiles(bias.view(b, n, SPAN * SPAN), h, w)  # (T, 64, 225)
+    bias = to_tiles(bias.view(b, n, SPAN * SPAN), h, w)  # (B, ty, tx, 64, 225)
     q = q * c**-0.5
-    around = to_surroundings(values, h, w)  # (T, 484, D)
+    rim = (0, 0, RADIUS, RADIUS + -w % TILE, RADIUS, RADIUS + -h % TILE)
+    padded_values = F.pad(values.view(b, h, w, -1), rim)
     if correlate is None:
-        scores = torch.bmm(to_tiles(q, h, w), to_surroundings(k, h, w).transpose(1, 2))
-        inside = window_view(scores).flatten(3).flatten(1, 2)  # (T, 64, 225)
-        weights = torch.zeros_like(scores)
+        queries = to_tiles(q, h, w)  # (B, ty, tx, 64, C)
+        padded_keys = F.pad(k.view(b, h, w, c), rim)
     else:
         maps = (x.transpose(1, 2).reshape(b, c, h, w).contiguous() for x in (q, k))
-        inside = correlate(*maps, kernel_size=1, patch_size=SPAN)  # (B, 15, 15, h, w)
-        inside = to_tiles(inside.reshape(b, SPAN * SPAN, n).transpose(1, 2), h, w)
-        weights = inside.new_zeros(len(inside), TILE * TILE, side * side)
-    inside = (inside + bias).softmax(-1).to(weights.dtype)
-    window_view(weights).copy_(inside.view(-1, TILE, TILE, SPAN, SPAN))
-    return from_tiles(torch.bmm(weights.to(around.dtype), around), h, w)
+        scores = correlate(*maps, kernel_size=1, patch_size=SPAN)  # (B, 15, 15, h, w)
+        correlated = to_tiles(scores.view(b, SPAN * SPAN, n).transpose(1, 2), h, w)
+    found = []
+    for row in range(bias.shape[1]):  # one row of tiles at a time stays in the processor's cache
+        around = surroundings(padded_values, row)  # (B tx, 484, D)
+        if correlate is None:
+            keys = surroundings(padded_keys, row).transpose(1, 2)
+            weights = torch.bmm(queries[:, row].flatten(0, 1), keys)  # (B tx, 64, 484)
+            inside = window_view(weights).flatten(3).flatten(1, 2)  # a copy, (B tx, 64, 225)
+            weights.zero_()
+        else:
+            inside = correlated[:, row].flatten(0, 1)
+            weights = around.new_zeros(len(inside), TILE * TILE, SIDE * SIDE)
+        inside = (inside + bias[:, row].flatten(0, 1)).softmax(-1)
+        window_view(weights).copy_(inside.view(-1, TILE, TILE, SPAN, SPAN))
+        y = torch.bmm(weights.to(around.dtype), around)
+        found.append(y.view(b, -1, TILE * TILE, y.shape[-1]))
+    return from_tiles(torch.stack(found, 1), h, w)

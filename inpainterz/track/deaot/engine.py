@@ -109,6 +109,18 @@ class Options:
 # ---------------------------------------------------------------- the procedure
 
 
+def first_largest(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of C planes (C, H, W), and which it is as uint8, the first on a tie.
+
+    A few planes one after the other: several times faster than `max` over the outer axis.
+    """
+    best, at = x[0], torch.zeros(x.shape[1:], dtype=torch.uint8, device=x.device)
+    for i in range(1, len(x)):
+        at.masked_fill_(x[i] > best, i)
+        best = torch.maximum(best, x[i])
+    return best, at
+
+
 @dataclass(slots=True)
 class _Stepped:
     """The frame at hand, until its labels are known."""
@@ -256,17 +268,17 @@ class Procedure:
         """Arg-max of `logits`, (H, W) uint8, the lower id on a tie; one group in memory at once."""
         with self._running():
             if len(quarters) == 1:
-                return self._upsample(quarters[0], 0, size).argmax(0).to(torch.uint8)
+                return first_largest(self._upsample(quarters[0], 0, size))[1]
             background = torch.ones((), device=self._device)
             best = torch.zeros(size, device=self._device)
             ids = torch.zeros(size, dtype=torch.uint8, device=self._device)
             for g, quarter in enumerate(quarters):
                 p = self._upsample(quarter, g, size).softmax(0)
                 background = background * p[0]
-                top, at = p[1:].max(0)
+                top, at = first_largest(p[1:])
                 better = top > best
                 best = torch.where(better, top, best)
-                ids = torch.where(better, (at + 1 + GROUP * g).to(torch.uint8), ids)
+                ids = torch.where(better, at + (1 + GROUP * g), ids)
             return torch.where(best > background.clamp(1e-5, 1 - 1e-5), ids, 0)
 
     def confidence(self, quarters: Sequence[Tensor], present: frozenset[int]) -> dict[int, float]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -100,11 +100,13 @@ class Propagated(NamedTuple):
     out: Tensor
     """(G, 512, h16, w16), for the decoder."""
     seen: list[Seen]
-    layers: list[Tensor]
-    """(G, N, 512) after each layer; the last is normed (and is `out`)."""
     share: Tensor | None
     """(G, N, M): how much of each token's attention went to each frame of the long-term memory,
     in the last layer; None unless asked for."""
+
+
+Gates: TypeAlias = tuple[Tensor, Tensor | None]
+"""Of the visual and the identity half, (B, N, 512) each; None for one that is open."""
 
 
 def both(visual: Tensor, identity: Tensor) -> Tensor:
@@ -133,9 +135,12 @@ class Output(nn.Module):
         self.dw_conv = DepthwiseConv(2 * VALUE)
         self.projection = nn.Linear(2 * VALUE, 2 * EMBED)
 
-    def forward(self, y: Tensor, gate: Tensor, size: tuple[int, int]) -> Tensor:
-        """(G, N, 1024) and its gate to (G, N, 512): visual half, identity half."""
-        z: Tensor = self.projection(self.dw_conv(y * gate, size))
+    def forward(self, y: Tensor, gates: Gates, size: tuple[int, int]) -> Tensor:
+        """(G, N, 1024), which is gated in place, to (G, N, 512): visual half, identity half."""
+        y[..., :VALUE].mul_(gates[0])
+        if gates[1] is not None:
+            y[..., VALUE:].mul_(gates[1])
+        z: Tensor = self.projection(self.dw_conv(y, size))
         return z
 
 
@@ -166,8 +171,8 @@ class SelfAttention(Output):
         """Two normed states (G, N, 256) to (G, N, 512)."""
         qk = self.linear_QK(torch.cat([visual, identity], -1))
         v = F.silu(torch.cat([self.linear_V1(visual), self.linear_V2(identity)], -1))
-        gate = F.silu(torch.cat([self.linear_U1(visual), self.linear_U2(identity)], -1))
-        z: Tensor = self(attend(qk, qk, v)[0], gate, size)
+        gates = F.silu(self.linear_U1(visual)), F.silu(self.linear_U2(identity))
+        z: Tensor = self(attend(qk, qk, v)[0], gates, size)
         return z
 
 
@@ -202,7 +207,7 @@ class GatedPropagation(nn.Module):
 
     def _groups(self, y: Tensor, groups: int) -> Tensor:
         """Attention's result in the layout of the memory, to (G, N, 1024)."""
-        if not self.first:
+        if not self.first or groups == 1:
             return y
         visual, identity = y[..., :VALUE], y[0, :, VALUE:]
         return both(visual, torch.unflatten(identity, 1, (groups, VALUE)).transpose(0, 1))
@@ -239,10 +244,10 @@ class GatedPropagation(nn.Module):
         u = F.silu(self.linear_U(a))
         if self.first:
             b = None
-            gate = both(u, u.new_ones(groups, u.shape[1], VALUE))
+            gates: Gates = (u, None)
         else:
             b = self.id_norm1(state)
-            gate = torch.cat([u, F.silu(self.linear_ID_U(b))], -1)
+            gates = (u, F.silu(self.linear_ID_U(b)))
         seen = Seen(q, v, b)
         if isinstance(memory, Tensor):
             own = self.remember(seen, memory)
@@ -251,10 +256,10 @@ class GatedPropagation(nn.Module):
             long, short = memory
 
         y, share = attend(q, long.keys, long.values, frames)
-        z = self.long_term_attn(self._groups(y, groups), gate, size)
+        z = self.long_term_attn(self._groups(y, groups), gates, size)
         relative = self.short_term_attn.relative(q)
         y = attend_locally(q, short.keys, short.values, relative, size, correlate)
-        z = z + self.short_term_attn(self._groups(y, groups), gate, size)
+        z = z + self.short_term_attn(self._groups(y, groups), gates, size)
         visual = visual + z[..., :EMBED]
         state = z[..., EMBED:] if state is None else state + z[..., EMBED:]
 
@@ -403,7 +408,7 @@ class DeAOT(nn.Module):
             frames: how many frames the long-term memory holds, when the shares are asked for.
         """
         visual, state = features.tokens, None
-        seen, outputs, share = [], [], None
+        seen, share = [], None
         last = self.variant.layers - 1
         for i, layer in enumerate(self.LSTT.modules_in_order()):
             own = memory if isinstance(memory, Tensor) else (memory[0][i], memory[1][i])
@@ -412,12 +417,11 @@ class DeAOT(nn.Module):
                 self.correlate,
             )  # fmt: skip
             seen.append(saw)
-            outputs.append(torch.cat([visual, state], -1))
-        out = self.LSTT.norm(outputs[-1], features.size)
-        outputs[-1] = out.flatten(2).transpose(1, 2)
+        assert state is not None  # there is at least one layer
+        out = self.LSTT.norm(torch.cat([visual, state], -1), features.size)
         if share is not None:
             share = share.expand(groups, -1, -1)
-        return Propagated(out, seen, outputs, share)
+        return Propagated(out, seen, share)
 
     def remember(self, seen: Sequence[Seen], identity: Tensor) -> list[LayerMemory]:
         """What was seen of a frame and its identity embedding (G, N, 256), as a memory."""
