@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from inpainterz import motion
 from inpainterz.errors import OptionError, PromptError
-from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe
+from inpainterz.track.appearance import Memory, Place, describe
 from inpainterz.track.background import Background
+from inpainterz.track.cues import Moved, gather, own_motion
 from inpainterz.track.refine import cut, edge_weights, guided
-from inpainterz.types import Flow, Frame, Image, LabelMap, Mask, Tracked
+from inpainterz.types import Frame, Image, LabelMap, Mask, Tracked
 
 Map = npt.NDArray[np.floating[Any]]
 """(H, W), float32."""
@@ -52,6 +53,10 @@ class _Object:
     belief: Map  # (h, w) 0..1 at working size, in the last frame
     memory: Memory
     place: Place
+    good: tuple[Map, Place]  # the last belief that could be trusted, and its place
+    velocity: tuple[float, float] = (0.0, 0.0)  # px a frame, beside the camera's motion
+    lost: int = 0  # frames since it was last seen
+    steps: int = 0
     confidence: float = 1.0
 
 
@@ -64,60 +69,6 @@ class _State:
     background: Background
     random: np.random.Generator
     objects: dict[int, _Object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Moved:
-    """What is known of the motion from the last frame to this one, at working size."""
-
-    back: Flow
-    """From this frame to the last."""
-    trusted: Mask
-    camera: Flow
-    """As `back`, were all of it background."""
-    mismatch: Map
-    """Colour difference to where `back` points."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cues:
-    """What speaks for and against the object, (h, w) each, in a window of the picture."""
-
-    prior: Map
-    """-4..4, the log odds of the last frame's mask, carried along the flow."""
-    trust: Map
-    """0 or 1, where the flow agrees both ways."""
-    shown: Map
-    """Log ratio of likeness to what the user showed."""
-    seen: Map
-    """Log ratio of likeness to what was seen since."""
-    differs: Map
-    """0..4, difference from the background that was seen there."""
-    known: Map
-    """0..1, how well the background is known there."""
-    moves: Map
-    """-4..4, log ratio of moving as the object rather than as the background."""
-    depth: Map
-    """-1..1, distance to the outline of the prior, inside positive, 1 = a fifth of its size."""
-    mismatch: Map
-    """0..4, how far the colour differs from where the flow says it comes from."""
-
-    def evidence(self) -> Map:
-        """The log odds of the object, all taken together.
-
-        The weights are a logistic regression on clips with true masks; leaving any one clip out
-        changes them by less than a tenth or so.
-        """
-        sure = self.trust * np.clip(1 - 0.5 * self.mismatch, 0, 1)
-        return (
-            -1.3
-            + 0.31 * self.prior * sure
-            + 1.0 * self.depth
-            + 0.6 * self.shown
-            + 0.13 * self.seen
-            + 0.43 * self.known * (self.differs - 1.3)
-            + 0.23 * self.moves
-        )
 
 
 class BuiltinTracker:
@@ -171,15 +122,21 @@ class BuiltinTracker:
     def _teach(self, state: _State, view: _View, label: int, mask: Mask) -> None:
         """Take what the user showed as the truth about one object."""
         h, w = view.grey.shape
-        belief = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+        belief: Map = np.asarray(
+            cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA), np.float32
+        )
+        if not (belief > 0.5).any():  # smaller than a pixel of the working size
+            belief /= max(1e-6, float(belief.max()))
+        place = _place(belief)
         old = state.objects.get(label)
-        memory = Memory() if old is None else old.memory
-        thing = _Object(np.asarray(belief, np.float32), memory, _place(belief))
+        thing = _Object(belief, Memory() if old is None else old.memory, place, (belief, place))
+        if old is not None:
+            thing.velocity = old.velocity
         self._remember(state, view, thing, shown=True)
         state.objects[label] = thing
 
     def _remember(self, state: _State, view: _View, thing: _Object, *, shown: bool) -> None:
-        y0, y1, x0, x1 = _window(thing.belief > 0.5, view.grey.shape)
+        y0, y1, x0, x1 = _window(thing.belief > 0.5)
         crop = np.s_[y0:y1, x0:x1]
         thing.memory.learn(
             describe(view.lab[crop], thing.place, (x0, y0)),
@@ -193,11 +150,6 @@ class BuiltinTracker:
         """Find each object in the next frame."""
         if not state.objects:
             return
-        moved = self._motion(state, view)
-        for thing in state.objects.values():
-            self._follow_one(state, thing, view, moved)
-
-    def _motion(self, state: _State, view: _View) -> _Moved:
         last = state.view.grey
         back = motion.dense_flow(view.grey, last)
         forth = motion.dense_flow(last, view.grey)
@@ -207,28 +159,58 @@ class BuiltinTracker:
         taken = np.asarray(cv2.dilate(taken, np.ones((7, 7), np.uint8)))
         matrix, trust = motion.global_motion(last, view.grey, ignore_a=taken > 0)
         state.background.move(matrix, trust)
-        camera = motion.homography_flow(np.linalg.inv(matrix), *last.shape)
         came = np.asarray(motion.warp(state.view.lab, back), np.float32)
-        mismatch = cv2.blur(np.sqrt(((came - view.lab) ** 2).sum(-1)), (3, 3))
-        return _Moved(back, motion.agrees(back, forth), camera, mismatch)
+        moved = Moved(
+            back,
+            motion.agrees(back, forth),
+            motion.homography_flow(np.linalg.inv(matrix), *last.shape),
+            cv2.blur(np.sqrt(((came - view.lab) ** 2).sum(-1)), (3, 3)),
+        )
+        for thing in state.objects.values():
+            prior: Map = np.asarray(
+                motion.warp(thing.belief, back, border=cv2.BORDER_CONSTANT), np.float32
+            )
+            self._follow_one(state, thing, view, moved, matrix, prior)
 
-    def _follow_one(self, state: _State, thing: _Object, view: _View, moved: _Moved) -> None:
-        prior = motion.warp(thing.belief, moved.back, border=cv2.BORDER_CONSTANT)
-        prior = np.asarray(prior, np.float32)
-        solid = prior > 0.5
-        if not solid.any():
-            thing.confidence = 0.0
-            thing.belief = np.zeros_like(prior)
-            return
-        place = _place(prior)
-        y0, y1, x0, x1 = _window(solid, view.grey.shape)
+    def _follow_one(
+        self,
+        state: _State,
+        thing: _Object,
+        view: _View,
+        moved: Moved,
+        matrix: motion.Homography,
+        prior: Map,
+    ) -> None:
+        before = cv2.perspectiveTransform(
+            np.asarray([[[thing.place.x, thing.place.y]]], np.float64), matrix
+        )[0, 0]
+        thing.place = Place(
+            float(before[0]) + thing.velocity[0],
+            float(before[1]) + thing.velocity[1],
+            thing.place.size,
+        )
+        y0, y1, x0, x1 = _window(prior > 0.5, thing.place)
         crop = np.s_[y0:y1, x0:x1]
-        cues = self._cues(state, thing, view, moved, prior, place, crop)
-        evidence = cues.evidence()
+        if crop[0].start >= crop[0].stop or crop[1].start >= crop[1].stop:
+            self._lose(thing, prior)
+            return
         near = prior[crop]
+        own = own_motion(moved, crop, near)
+        if own is not None and (near > 0.5).sum() > 0.15 * thing.place.size**2:
+            back_to = Place(
+                thing.place.x - thing.velocity[0], thing.place.y - thing.velocity[1], 1.0
+            )
+            was = cv2.perspectiveTransform(
+                np.asarray([[[back_to.x, back_to.y]]], np.float64), np.linalg.inv(matrix)
+            )[0, 0]
+            thing.place = own.carry(Place(float(was[0]), float(was[1]), thing.place.size))
+        place = thing.place
+        lab = view.lab[crop]
+        cues = gather(lab, near, crop, place, moved, own, thing.memory, state.background)
+        evidence = cues.evidence()
         found = cut(
             -evidence,
-            edge_weights(view.lab[crop]),
+            edge_weights(lab),
             np.asarray(evidence > 0, np.float32),
             smoothness=self.options.smoothness_px,
         )
@@ -237,75 +219,34 @@ class BuiltinTracker:
         now = found > 0.5
         area = float(now.sum())
         if not area:
-            thing.confidence = 0.0
+            self._lose(thing, prior)
             return
         overlap = float((now & (near > 0.5)).sum()) / max(1.0, float((now | (near > 0.5)).sum()))
         trust = float(moved.trusted[crop][now].mean())
         separation = float((cues.shown[now] > 0).mean())
         score = overlap * (0.3 + 0.7 * trust) * (0.3 + 0.7 * separation)
         thing.confidence = float(min(1.0, 0.7 * thing.confidence + 0.3 * score, score * 1.5))
-        thing.place = _place(thing.belief)
-        if score > 0.5:
-            self._remember(state, view, thing, shown=False)
+        thing.steps += 1
+        if score > 0.4:
+            seen = _place(thing.belief)
+            pull = 0.15
+            thing.place = Place(
+                place.x + pull * (seen.x - place.x),
+                place.y + pull * (seen.y - place.y),
+                place.size + pull * (seen.size - place.size),
+            )
+            step = thing.place.x - before[0], thing.place.y - before[1]
+            thing.velocity = (
+                0.7 * thing.velocity[0] + 0.3 * float(step[0]),
+                0.7 * thing.velocity[1] + 0.3 * float(step[1]),
+            )
+            if thing.steps % 2 == 0:
+                self._remember(state, view, thing, shown=False)
 
-    def _cues(
-        self,
-        state: _State,
-        thing: _Object,
-        view: _View,
-        moved: _Moved,
-        prior: Map,
-        place: Place,
-        crop: tuple[slice, slice],
-    ) -> _Cues:
-        lab, near = view.lab[crop], prior[crop]
-        height, width = near.shape
-        clipped = np.clip(near, 0.02, 0.98)
-        descriptors = describe(lab, place, (crop[1].start, crop[0].start))[::2, ::2]
-        ratios = [
-            np.asarray(cv2.resize(r.reshape(descriptors.shape[:2]), (width, height)), np.float32)
-            for r in thing.memory.log_ratios(descriptors.reshape(-1, DESCRIPTOR))
-        ]
-        differs, known = state.background.differs(
-            lab, crop, near < 0.02, max(4, int(0.3 * place.size))
-        )
-        return _Cues(
-            prior=np.log(clipped / (1 - clipped)),
-            trust=moved.trusted[crop].astype(np.float32),
-            shown=np.clip(ratios[0], -5, 5),
-            seen=np.clip(ratios[1], -5, 5),
-            differs=np.clip(differs, 0, 4),
-            known=known,
-            moves=_moves(moved, crop, near),
-            depth=_depth(near, place),
-            mismatch=np.clip(moved.mismatch[crop] / 8, 0, 4),
-        )
-
-
-def _moves(moved: _Moved, crop: tuple[slice, slice], near: Map) -> Map:
-    """Log ratio of moving as the object does rather than as the background does."""
-    flow, camera = moved.back[crop], moved.camera[crop]
-    own = near > 0.9
-    if own.sum() < 20:
-        return np.zeros_like(near)
-    height, width = near.shape
-    at = motion.grid(height, width)
-    terms = np.concatenate([at / max(height, width), np.ones((height, width, 1))], -1)
-    use = own & moved.trusted[crop] if (own & moved.trusted[crop]).sum() >= 20 else own
-    for _ in range(2):  # the second time without what moves otherwise
-        model = np.linalg.lstsq(terms[use], flow[use], rcond=None)[0]
-        object_error = ((flow - terms @ model) ** 2).sum(-1)
-        use = own & (object_error <= np.quantile(object_error[own], 0.7))
-    background_error = ((flow - camera) ** 2).sum(-1)
-    usual = 0.5 + np.median(object_error[own])
-    return np.clip((background_error - object_error) / (2 * usual), -4, 4).astype(np.float32)
-
-
-def _depth(near: Map, place: Place) -> Map:
-    solid = (near > 0.5).astype(np.uint8)
-    inside = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
-    outside = cv2.distanceTransform(1 - solid, cv2.DIST_L2, 3)
-    return np.clip((inside - outside) / max(2.0, 0.2 * place.size), -1, 1).astype(np.float32)
+    def _lose(self, thing: _Object, prior: Map) -> None:
+        thing.confidence = 0.0
+        thing.belief = np.zeros_like(prior)
+        thing.lost += 1
 
 
 def _place(belief: Map) -> Place:
@@ -342,16 +283,22 @@ def _check(labels: Mapping[int, LabelMap], first: int, size: tuple[int, ...]) ->
             raise PromptError(f"the mask of frame {index} is empty", "Mark the object in it")
 
 
-def _window(mask: Mask, size: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Rows and columns around the mask with room to move."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    room = int(12 + 0.3 * max(y1 - y0, x1 - x0))
+def _window(mask: Mask, place: Place | None = None) -> tuple[int, int, int, int]:
+    """Rows and columns around the mask, and around the place, with room to move."""
+    boxes = []
+    if mask.any():
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        room = int(12 + 0.3 * max(y1 - y0, x1 - x0))
+        boxes.append((y0 - room, y1 + room, x0 - room, x1 + room))
+    if place is not None:
+        room = int(12 + 0.8 * place.size)
+        boxes.append((place.y - room, place.y + room, place.x - room, place.x + room))
     return (
-        max(0, int(y0) - room),
-        min(size[0], int(y1) + room),
-        max(0, int(x0) - room),
-        min(size[1], int(x1) + room),
+        max(0, int(min(b[0] for b in boxes))),
+        min(mask.shape[0], int(max(b[1] for b in boxes))),
+        max(0, int(min(b[2] for b in boxes))),
+        min(mask.shape[1], int(max(b[3] for b in boxes))),
     )
 
 
@@ -367,7 +314,7 @@ def _compose(image: Image, beliefs: Mapping[int, Map]) -> LabelMap:
         full = belief
         if belief.shape != (height, width):
             full = np.asarray(cv2.resize(belief, (width, height)), np.float32)
-            y0, y1, x0, x1 = _window(full > 0.1, full.shape)
+            y0, y1, x0, x1 = _window(full > 0.1)
             radius = max(2, round(2 * width / belief.shape[1]))
             crop = np.s_[y0:y1, x0:x1]
             full[crop] = guided(guide[crop], full[crop], radius, 1e-3)
