@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import fnmatch
 import hashlib
-import http.client
 import importlib.util
 import json
 import logging
@@ -24,20 +23,15 @@ import re
 import shutil
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from inpainterz import download
 from inpainterz.errors import (
     EngineUnavailable,
     OptionError,
@@ -58,14 +52,9 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parent
 RECORDS = "hashes.json"
 """Beside the weights: the hash of each file as it was first fetched or found."""
-DRIVE_URL = "https://drive.google.com/uc?id={}"
 CHUNK_BYTES = 1 << 20
-TIMEOUT_S = 30
 OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of torch.save before 1.6 begins: its pickled magic number."""
-
-Progress: TypeAlias = Callable[[int, "int | None"], None]
-"""Is told the bytes done and the bytes in all, None where that is not known."""
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +163,9 @@ def describe(wanted: Card) -> str:
 
 def page(wanted: Card) -> str:
     """The address that a person opens in a browser to fetch the file by hand."""
-    drive = wanted.url.removeprefix("gdrive:")
-    return f"https://drive.google.com/file/d/{drive}/view" if drive != wanted.url else wanted.url
+    if not wanted.url.startswith(download.DRIVE):
+        return wanted.url
+    return f"https://drive.google.com/file/d/{wanted.url.removeprefix(download.DRIVE)}/view"
 
 
 # Finding and checking -----------------------------------------------------------------------------
@@ -374,7 +364,7 @@ def fetch(
     name: str,
     *,
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: download.Progress | None = None,
     retries: int = 4,
 ) -> Path:
     """Download a weights file, check it and give it its name only then.
@@ -402,20 +392,31 @@ def fetch(
     if target.is_file():
         check(wanted, target)
         return target
-    tell = progress or (lambda done, total: None)
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _require_room(wanted, part)
-        with _one_at_a_time(part):
-            download = part.with_name(target.name + ".zip.part") if wanted.member else part
-            drive = wanted.url.startswith("gdrive:")
-            pull = partial(_pull_drive if drive else _pull_https, wanted, download)
-            place = "Google Drive" if drive else urllib.parse.urlsplit(wanted.url).netloc
-            _persist(pull, tell, place=place, retries=retries)
+        with download.one_at_a_time(part):
+            whole = part.with_name(target.name + ".zip.part") if wanted.member else part
+            download.download(
+                wanted.url,
+                whole,
+                progress=progress or (lambda done, total: None),
+                retries=retries,
+                size=0 if wanted.member else wanted.size,
+                checked_later=bool(wanted.sha256),
+            )
             if wanted.member:
-                _extract(wanted, download, part)
+                _extract(wanted, whole, part)
             _accept(wanted, part, target)
+    except download.WrongSize as error:
+        corrupt = WeightsCorrupt(target, f"{wanted.size:,} bytes", f"{error.size:,} bytes")
+        raise _nothing_kept(wanted, corrupt) from error
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"the weights of {name} are on Google Drive and the package gdown is missing",
+            f"Install it: pip install 'gdown>=6.5', or save {page(wanted)} as {target}",
+        ) from error
     except OSError as error:
         raise WeightsError(
             f"the weights of {name} could not be fetched: {_reason(error)}",
@@ -444,132 +445,6 @@ def _nothing_kept(wanted: Card, error: WeightsCorrupt) -> WeightsCorrupt:
     told = WeightsCorrupt(page(wanted), error.expected, error.actual)
     told.hint = "Nothing of it was kept; fetch it again"
     return told
-
-
-class _Interrupted(Exception):
-    """The connection failed in a way that may pass."""
-
-
-def _persist(once: Callable[[Progress], None], tell: Progress, *, place: str, retries: int) -> None:
-    """Call `once` until it comes through; each call goes on where the one before it stopped."""
-    seen, tries, reached = 0, 0, False
-
-    def watch(done: int, total: int | None) -> None:
-        nonlocal seen, reached
-        seen, reached = max(seen, done), True
-        tell(done, total)
-
-    while True:
-        before = seen
-        try:
-            return once(watch)
-        except _Interrupted as reason:
-            tries = 0 if seen - before >= CHUNK_BYTES else tries + 1
-            if tries > retries:
-                raise ConnectionError(str(reason)) from reason
-            logger.info("going on at byte %d of %s: %s", seen, place, reason)
-        except (urllib.error.URLError, ConnectionError) as error:
-            tries += 1
-            if not reached or tries > retries:  # there is no network, and waiting will not help
-                raise ConnectionError(f"{place} cannot be reached") from error
-        time.sleep(min(2.0**tries - 2, 30) if tries else 0)
-
-
-def _pull_https(wanted: Card, part: Path, tell: Progress) -> None:
-    """Go on with `part`, in one request.
-
-    With urllib, since pooch cannot resume and all else that can is a package more.
-    """
-    try:
-        whole = _request(wanted, part, tell)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code < 500 and error.code != 429:
-            raise OSError(f"{wanted.url} answers {error.code} {error.reason}") from error
-        raise _Interrupted(f"{wanted.url} answers {error.code} {error.reason}") from error
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _Interrupted("the connection was cut") from error
-    if not whole:
-        raise _Interrupted("the connection was cut")
-
-
-def _request(wanted: Card, part: Path, tell: Progress) -> bool:
-    """Ask for what is missing; True when all of the file is there."""
-    mark = part.with_name(part.name + ".etag")  # which version of the file the part is of
-    etag = mark.read_text("utf-8") if mark.exists() else ""
-    have = part.stat().st_size if part.exists() else 0
-    if not etag and not wanted.sha256:
-        have = 0  # nothing could tell whether the rest belongs to the same file
-    request = urllib.request.Request(wanted.url, headers={"User-Agent": "inpainterz"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        if etag:
-            request.add_header("If-Range", etag)
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        error.close()
-        if error.headers.get("Content-Range", "") == f"bytes */{have}":
-            mark.unlink(missing_ok=True)
-            return True  # it was complete already
-        part.unlink()  # longer than the file is now
-        return False
-    with response:
-        if wanted.url.startswith("https:") and not response.url.startswith("https:"):
-            raise OSError(f"it is passed on to an address that is not safe, {response.url}")
-        if response.status != 206:
-            have = 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else have + int(length)
-        if wanted.size and not wanted.member and total not in (None, wanted.size):
-            part.unlink(missing_ok=True)
-            corrupt = WeightsCorrupt(wanted.url, f"{wanted.size:,} bytes", f"{total:,} bytes")
-            raise _nothing_kept(wanted, corrupt)
-        strong = response.headers.get("ETag", "")
-        mark.write_text("" if strong.startswith("W/") else strong, "utf-8")
-        with part.open("r+b" if have else "wb") as file:
-            file.seek(have)
-            tell(have, total)
-            while block := response.read(CHUNK_BYTES):
-                file.write(block)
-                have += len(block)
-                tell(have, total)
-    if total is not None and have < total:
-        return False
-    mark.unlink()
-    return True
-
-
-def _pull_drive(wanted: Card, part: Path, tell: Progress) -> None:
-    """Go on with `part` from Google Drive; gdown answers Drive's questions and resumes."""
-    if importlib.util.find_spec("gdown") is None:
-        raise WeightsError(
-            f"the weights of {wanted.name} are on Google Drive and the package gdown is missing",
-            f"Install it: pip install 'gdown>=6.5', or fetch {page(wanted)} by hand",
-        )
-    import gdown
-    from gdown.exceptions import DownloadError, FileURLRetrievalError
-
-    try:
-        gdown.download(
-            url=DRIVE_URL.format(wanted.url.removeprefix("gdrive:")),
-            output=str(part),
-            quiet=True,
-            use_cookies=False,  # keeps no file in the user's home
-            resume=True,
-            progress=tell,
-            timeout=TIMEOUT_S,
-        )
-    except FileURLRetrievalError as error:
-        raise OSError(f"Google Drive does not give the file away: {error}") from error
-    except DownloadError as error:
-        raise _Interrupted("the connection was cut") from error
-    except OSError as error:  # those of requests, which gdown uses, have no errno
-        if error.errno is not None or getattr(error, "response", None) is not None:
-            raise
-        raise ConnectionError(str(error)) from error
 
 
 def _extract(wanted: Card, archive: Path, part: Path) -> None:
@@ -601,26 +476,6 @@ def _require_room(wanted: Card, part: Path) -> None:
             f" needed and {free / 1e6:,.0f} MB are free in {part.parent}",
             "Make room, or set INPAINTERZ_WEIGHTS to a folder elsewhere",
         )
-
-
-@contextmanager
-def _one_at_a_time(part: Path) -> Iterator[None]:
-    """Keep two processes from writing into one download."""
-    if sys.platform == "win32":  # an open file cannot be replaced there: the second one fails
-        yield
-        return
-    import fcntl
-
-    lock = part.with_name(part.name + ".lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WeightsError(f"{part.name} is being fetched by another process") from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from inpainterz import engines, weights
+from inpainterz import download, engines, weights
 from inpainterz.engines import ENGINES
 from inpainterz.errors import (
     EngineUnavailable,
@@ -127,6 +128,7 @@ def card(
     folder.mkdir()
     monkeypatch.setattr(weights, "card_folder", lambda: folder)
     monkeypatch.setattr(weights, "CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 1 << 16)
     monkeypatch.setenv("INPAINTERZ_WEIGHTS", str(tmp_path / "ckpt"))
     site.files["/toy.pth"] = BODY
     yield {
@@ -419,7 +421,7 @@ def test_two_fetches_of_one_file(card: dict[str, object], tmp_path: Path) -> Non
     write(card)
     (tmp_path / "ckpt").mkdir()
     with (
-        weights._one_at_a_time(tmp_path / "ckpt" / "toy.pth.part"),
+        download.one_at_a_time(tmp_path / "ckpt" / "toy.pth.part"),
         pytest.raises(WeightsError, match="another process"),
     ):
         weights.fetch("toy")
@@ -438,7 +440,7 @@ def test_folder_that_cannot_be_written(card: dict[str, object], tmp_path: Path) 
 @pytest.fixture
 def drive(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     pytest.importorskip("gdown")
-    monkeypatch.setattr(weights, "DRIVE_URL", site.url + "/{}")
+    monkeypatch.setattr(download, "DRIVE_URL", site.url + "/{}")
     return site
 
 
@@ -497,11 +499,20 @@ def test_drive_archive_that_is_damaged(
         assert list((tmp_path / "ckpt").iterdir()) == []
 
 
+def test_drive_without_gdown(
+    card: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    write({**card, "url": "gdrive:abc"})
+    with pytest.raises(WeightsError, match="pip install 'gdown"):
+        weights.fetch("toy")
+
+
 def test_drive_offline(
     card: dict[str, object], site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("gdown")
-    monkeypatch.setattr(weights, "DRIVE_URL", "http://127.0.0.1:9/{}")
+    monkeypatch.setattr(download, "DRIVE_URL", "http://127.0.0.1:9/{}")
     write({**card, "url": "gdrive:abc", "member": "toy.pth"})
     with pytest.raises(WeightsError) as caught:
         weights.fetch("toy", retries=0)
