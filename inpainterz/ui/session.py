@@ -1,0 +1,276 @@
+"""Session: what one browser tab has done so far, and the folder that holds its files.
+
+Plain data: no open file, no generator, no component. A handler takes a session and gives it back;
+closing it deletes the folder with everything in it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from inpainterz.engines import Embedding
+from inpainterz.masks import MaskStore
+from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
+
+Kind: TypeAlias = Literal["add", "exclude", "box"]
+Phase: TypeAlias = Literal["clip", "select", "result"]
+
+MOST_OBJECTS = 8
+"""How many objects one tab may mark: each has a colour of its own."""
+
+MOST_MARKS = 500
+"""How many clicks are kept for undo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The clip of a tab."""
+
+    path: Path
+    name: str
+    """What the user calls it; never used as a path."""
+    width: int
+    height: int
+    frames: int
+    fps: Fraction | None
+    duration: float
+    """Seconds."""
+    sound: bool
+    codec: str
+    plays: bool
+    """Whether a browser can play the file as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One click or box of the user, with what it changed."""
+
+    frame: int
+    label: int
+    kind: Kind
+    at: tuple[float, ...]
+    """x, y of a click or x0, y0, x1, y1 of a box, in source pixels."""
+    before: bytes | None
+    """The object's packed mask in this frame before; None = there was none."""
+    after: bytes
+    """And after."""
+
+
+@dataclass(slots=True)
+class Job:
+    """Long work that is under way; `stop` is set by another event and read between frames."""
+
+    title: str
+    unit: str = "frame"
+    done: int = 0
+    total: int | None = None
+    started: float = 0.0
+    """Of `time.monotonic`, when this stage began."""
+    live: str = ""
+    """A data address of the newest picture."""
+    frame: int | None = None
+    """Which frame it shows."""
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished removal; all files lie in the session's folder."""
+
+    clean: Path
+    masks: Path
+    before_view: Path
+    """What the browser plays: the source, or a copy that it can play."""
+    after_view: Path
+    objects: int
+    frames_with_hole: int
+    seen_px: int
+    invented_px: int
+    seconds: float
+    not_carried: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One tab. Handlers change it in place and return it."""
+
+    folder: Path
+    phase: Phase = "clip"
+    clip: Clip | None = None
+    frame: int = 0
+    label: int = 1
+    """The object that clicks go to."""
+    labels: list[int] = field(default_factory=lambda: [1])
+    """Object ids in the order of their making."""
+    marks: list[Mark] = field(default_factory=list)
+    undone: list[Mark] = field(default_factory=list)
+    answers: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """(frame, object) -> packed mask, for frames that the user clicked in."""
+    embedding: Embedding | None = None
+    embedding_frame: int = -1
+    refining: dict[int, Segmentation] = field(default_factory=dict)
+    """Object -> the segmenter's last answer in the frame of `embedding`."""
+    cuts: tuple[int, ...] | None = None
+    followed: dict[tuple[int, int], bytes] | None = None
+    """The answers that `masks` was made from; None before anything was followed."""
+    doubtful: tuple[int, ...] = ()
+    result: Result | None = None
+    job: Job | None = None
+    notice: str = ""
+    """A sentence about what went wrong last."""
+    serial: int = 0
+    """Counts what was shown, so that an answer equal to the last one is still news."""
+
+    @classmethod
+    def create(cls, root: Path) -> Session:
+        """A session with an empty folder of its own under `root`, readable by its owner only."""
+        folder = root / f"tab-{secrets.token_hex(16)}"
+        folder.mkdir(mode=0o700, parents=True)
+        return cls(folder)
+
+    def close(self) -> None:
+        """Stop what runs and delete the folder."""
+        if self.job is not None:
+            self.job.stop = True
+        self.embedding = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def forget_clip(self) -> None:
+        """Back to an empty tab; the clip and all that was made of it are deleted."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        fresh = Session(self.folder)
+        for name in Session.__slots__:
+            if name != "serial":
+                setattr(self, name, getattr(fresh, name))
+
+    def forget_embedding(self) -> None:
+        """Drop the segmenter's view of a frame."""
+        self.embedding, self.embedding_frame = None, -1
+        self.refining.clear()
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the objects were followed through the clip."""
+        return self.followed is not None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the selection changed since it was followed."""
+        return self.followed is not None and self.followed != self.answers
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the clip."""
+        return (0, 0) if self.clip is None else (self.clip.height, self.clip.width)
+
+    def masks(self) -> MaskStore:
+        """The tracked label maps."""
+        return MaskStore(self.folder / "masks")
+
+    def answer(self, frame: int, label: int) -> Mask | None:
+        """What the user's clicks on an object in a frame gave, (H, W); None without clicks."""
+        packed = self.answers.get((frame, label))
+        return None if packed is None else unpack(packed, self.size)
+
+    def prompted(self) -> list[int]:
+        """The frames that have a non-empty answer, ascending."""
+        found = {frame for (frame, _), packed in self.answers.items() if packed != _EMPTY}
+        return sorted(found)
+
+    def shown(self) -> dict[int, LabelMap]:
+        """Frame -> label map of what the user showed there, as `propagate` takes it."""
+        maps: dict[int, LabelMap] = {}
+        for frame in self.prompted():
+            labels = np.zeros(self.size, np.uint8)
+            for label in self.labels:
+                mask = self.answer(frame, label)
+                if mask is not None:
+                    labels[mask] = label
+            if labels.any():
+                maps[frame] = labels
+        return maps
+
+    def view(self, frame: int) -> LabelMap:
+        """The objects of a frame as they are known now, (H, W): tracked, then what was shown."""
+        labels = None
+        if self.tracked:
+            labels = self.masks().get(frame)
+        if labels is None:
+            labels = np.zeros(self.size, np.uint8)
+        else:
+            labels[~np.isin(labels, self.labels)] = 0
+        for label in self.labels:
+            mask = self.answer(frame, label)
+            if mask is not None:
+                labels[labels == label] = 0
+                labels[mask] = label
+        return labels
+
+    def prompt(self, frame: int, label: int) -> Prompt:
+        """All that the user showed of an object in a frame."""
+        on: list[tuple[float, float]] = []
+        off: list[tuple[float, float]] = []
+        box: tuple[float, float, float, float] | None = None
+        for mark in self.marks:
+            if (mark.frame, mark.label) != (frame, label):
+                continue
+            if mark.kind == "box":
+                x0, y0, x1, y1 = mark.at
+                box = x0, y0, x1, y1
+            else:
+                x, y = mark.at
+                (on if mark.kind == "add" else off).append((x, y))
+        return Prompt.of(*on, off=tuple(off), box=box)
+
+    def marked(self) -> Mapping[int, int]:
+        """Object -> how many frames the user showed it in."""
+        counts = dict.fromkeys(self.labels, 0)
+        for (_, label), packed in self.answers.items():
+            if packed != _EMPTY:
+                counts[label] += 1
+        return counts
+
+    def put_answer(self, frame: int, label: int, packed: bytes | None) -> None:
+        """Set or, with None, forget an answer; a result made from another one is void."""
+        if packed is None:
+            self.answers.pop((frame, label), None)
+        else:
+            self.answers[frame, label] = packed
+        self.result = None
+
+
+_EMPTY = b""
+"""The packed form of a mask without a pixel."""
+
+
+def pack(mask: Mask) -> bytes:
+    """A mask (H, W) in few bytes; `unpack` gives it back."""
+    return zlib.compress(np.packbits(mask).tobytes(), 1) if mask.any() else _EMPTY
+
+
+def unpack(packed: bytes, size: tuple[int, int]) -> Mask:
+    """The mask of `size` (height, width) that was packed."""
+    count = size[0] * size[1]
+    if packed == _EMPTY:
+        return np.zeros(size, np.bool_)
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return np.unpackbits(bits, count=count).astype(np.bool_).reshape(size)
+
+
+def close(session: Session | None) -> None:
+    """What happens when a tab is gone."""
+    if session is not None:
+        session.close()
