@@ -153,6 +153,7 @@ def _request(url: str, part: Path, size: int, checked_later: bool, tell: Progres
         total = None if length is None else have + int(length)
         if size and total not in (None, size):
             part.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
             raise WrongSize(url, total or 0)
         strong = response.headers.get("ETag", "")
         mark.write_text("" if strong.startswith("W/") else strong, "utf-8")

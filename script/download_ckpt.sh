@@ -5,7 +5,7 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$root/.venv/bin/python"
 if [ ! -x "$python" ]; then
-    echo "error: there is no $root/.venv. Make it first: bash script/start.sh --setup-only" >&2
+    echo "error: there is no $root/.venv. Make it first: bash script/setup.sh ui,neural" >&2
     exit 2
 fi
 exec "$python" -m inpainterz weights fetch "$@"
