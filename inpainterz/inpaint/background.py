@@ -10,8 +10,8 @@ far it was fetched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from inpainterz import motion
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.motion import Homography
-from inpainterz.types import Flow, Frame, Mask
+from inpainterz.types import Flow, Frame, Image, Mask
 
 
 @dataclass(eq=False)
@@ -31,6 +31,8 @@ class Record:
     hole: Mask
     small: npt.NDArray[np.uint8]
     """(h, w) luma at the size motion is estimated at."""
+    colours: Image
+    """(h, w, 3) at that size."""
     blocked: Mask
     """(h, w) at that size: the hole and its rim, where neither motion nor pixels are taken."""
     guard: npt.NDArray[np.uint8]
@@ -41,7 +43,8 @@ class Record:
     forward: npt.NDArray[np.float16] | None = None
     """(h, w, 2) completed flow to the next record less the camera's, in small pixels."""
     backward: npt.NDArray[np.float16] | None = None
-    filled: Floats | None = field(default=None, repr=False)
+    stray: npt.NDArray[np.float16] | None = None
+    """(h, w) motion against the camera; 1 = as much as parallax may explain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,10 @@ class Window:
 
     def record(self, frame: Frame, hole: Mask) -> Record:
         """Take a frame in at the end."""
-        small = cv2.resize(motion.grey(frame.image), self.small_size, interpolation=cv2.INTER_AREA)
+        colours = np.asarray(
+            cv2.resize(frame.image, self.small_size, interpolation=cv2.INTER_AREA), np.uint8
+        )
+        small = motion.grey(colours)
         reach = 2 * self.guard_px + 1
         guard = hole.astype(np.uint8) * 255
         if hole.any():
@@ -129,7 +135,7 @@ class Window:
         blocked = cv2.resize(guard, self.small_size, interpolation=cv2.INTER_AREA) > 0
         if hole.any():
             blocked = cv2.dilate(blocked.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        made = Record(frame, hole, np.asarray(small, np.uint8), np.asarray(blocked), guard)
+        made = Record(frame, hole, small, colours, np.asarray(blocked), guard)
         self.records.append(made)
         return made
 
@@ -181,10 +187,18 @@ class Window:
         to_a = self._shrunk(self.link(low + 1))
         camera_back = motion.homography_flow(to_a, h, w)
         camera_there = motion.homography_flow(np.linalg.inv(to_a), h, w)
-        known = motion.agrees(there, back) & ~a.blocked
-        a.forward = diffuse(there - camera_there, known).astype(np.float16)
-        known = motion.agrees(back, there) & ~b.blocked
-        b.backward = diffuse(back - camera_back, known).astype(np.float16)
+        a.forward, a.stray = _background_flow(there, back, camera_there, a.blocked)
+        b.backward, stray = _background_flow(back, there, camera_back, b.blocked)
+        if b.stray is None:
+            b.stray = stray
+
+    def stray(self, index: int) -> npt.NDArray[np.float16]:
+        """(h, w) how far pixels of record `index` move against the camera; 1 = parallax may."""
+        record = self.records[index]
+        if record.stray is None:
+            self._measure(min(index, len(self.records) - 2))
+        assert record.stray is not None
+        return record.stray
 
     def _shrunk(self, matrix: Homography) -> Homography:
         up = np.diag([*self.scale, 1.0])
@@ -221,6 +235,21 @@ class Window:
             at = project(link, at) + moved * scale
             index += step
             yield index, at
+
+
+def _background_flow(
+    there: Flow, back: Flow, camera: Flow, blocked: Mask
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+    """Flow less the camera's, spread under the hole, and the motion that is nobody's parallax."""
+    extra = there - camera
+    speed = np.sqrt((camera**2).sum(-1))
+    stray = np.sqrt((extra**2).sum(-1)) / (0.7 + 0.3 * speed)
+    reliable = motion.agrees(there, back) & ~blocked
+    # what moves on its own next to the hole says nothing of the background under it
+    completed = diffuse(extra, np.asarray(reliable & (stray < 1)))
+    flow = np.where((reliable & (stray >= 1))[..., None], extra, completed)
+    seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked)
+    return flow.astype(np.float16), seen.astype(np.float16)
 
 
 def _plausible(matrix: Homography, size: tuple[int, int]) -> bool:
@@ -263,41 +292,254 @@ def visible(record: Record, at: Floats) -> Mask:
     return np.asarray((seen == 0) & inside)
 
 
-def residual_alignment(
-    target: Floats, sample: Floats, usable: Mask, *, limit_px: float
-) -> tuple[Flow, Floats]:
-    """The small motion still left between a crop and a sample warped onto it, hole included.
+@dataclass(eq=False)
+class Layers:
+    """What other frames show at the pixels of a box, several samples deep."""
 
-    Args:
-        target, sample: (h, w, 3) float32 RGB.
-        usable: (h, w) bool, where both show the scene.
-        limit_px: a larger remaining motion is another object's, and is not followed.
+    pixels: Floats
+    """(n, h, w, 3) float32, in the exposure of the frame to be filled."""
+    there: Mask
+    """(n, h, w) bool, where the layer has a sample."""
+    lag: npt.NDArray[np.float32]
+    """(n, h, w) frames between the sample and the frame to be filled."""
+    mismatch: Floats
+    """(n, h, w) levels by which the sample's frame misses the surroundings of the hole there."""
+    stray: Floats
+    """(n, h, w) motion against the camera at the sample, as a share of what parallax explains."""
+    flow: Mask
+    """(n,) bool, followed along the flow rather than the camera."""
 
-    Returns:
-        The flow from target to sample (h, w, 2) float32 px, spread over the rest of the crop,
-        and the mismatch (h, w) float32 in levels after it, spread likewise.
+
+STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 44, 52, 61, 72, 85, 100)
+"""Distances in frames at which samples are looked for: nearer frames match better."""
+WAIT = (0, 1, 3, 8)
+"""Frames between a pixel's consecutive samples of one direction: later ones are there to vote."""
+
+
+def gather(window: Window, index: int, box: Box) -> Layers:
+    """Sample what the window's other frames show at a box of record `index`.
+
+    For each direction in time and each motion, a pixel gets its first visible sample and some
+    later ones. Every frame is first brought onto the surroundings of the hole: an affine
+    correction of place, and a membrane correction of exposure.
     """
-    h, w = usable.shape
-    a = cv2.cvtColor(target, cv2.COLOR_RGB2GRAY)
-    b = cv2.cvtColor(sample, cv2.COLOR_RGB2GRAY)
-    # one exposure for both, or brightness change reads as motion
-    gain = float(np.median(a[usable]) - np.median(b[usable])) if usable.any() else 0.0
-    b = np.clip(b + gain, 0, 255)
-    joined = np.where(usable, a, b)  # no edge where there is no evidence
-    flow = motion.dense_flow(joined.astype(np.uint8), b.astype(np.uint8))
-    moved = np.asarray(motion.warp(b, flow), np.float32)
-    error_before, error_after = cv2.blur(np.abs(a - b), (5, 5)), cv2.blur(np.abs(a - moved), (5, 5))
+    surroundings = _Surroundings(window, index, box)
+    hole = window.records[index].hole[box.slices]
+    made: list[_Stack] = []
+    for flow in (False, True):
+        for step in (-1, 1):
+            stack = _Stack(hole)
+            route = window.follow(index, step, box, 2) if flow else window.camera(index, step)
+            for j, way in route:
+                lag = abs(j - index)
+                if lag not in STEPS:
+                    continue
+                if stack.full():
+                    break
+                if isinstance(way, np.ndarray) and way.ndim == 3:
+                    shift = way - box.grid()[1::2, 1::2]
+                    surroundings.add(stack, j, lag, None, shift)
+                else:
+                    surroundings.add(stack, j, lag, way, None)
+            stack.flow = flow
+            made.append(stack)
+    h, w = hole.shape
+    kept = [(s, k) for s in made for k in range(len(WAIT)) if s.there[k].any()]
+    if not kept:
+        empty = np.zeros((0, h, w), np.float32)
+        return Layers(
+            np.zeros((0, h, w, 3), np.float32), empty > 0, empty, empty, empty, np.zeros(0, bool)
+        )
+    return Layers(
+        np.stack([s.pixels[k] for s, k in kept]),
+        np.stack([s.there[k] for s, k in kept]),
+        np.stack([s.lag[k] for s, k in kept]),
+        np.stack([s.mismatch[k] for s, k in kept]),
+        np.stack([s.stray[k] for s, k in kept]),
+        np.array([s.flow for s, _ in kept]),
+    )
+
+
+class _Stack:
+    """The samples of one direction and motion."""
+
+    def __init__(self, hole: Mask) -> None:
+        h, w = hole.shape
+        n = len(WAIT)
+        self.hole = hole
+        self.flow = False
+        self.pixels = np.zeros((n, h, w, 3), np.float32)
+        self.there = np.zeros((n, h, w), np.bool_)
+        self.lag = np.zeros((n, h, w), np.float32)
+        self.mismatch = np.zeros((n, h, w), np.float32)
+        self.stray = np.zeros((n, h, w), np.float32)
+        self.depth = np.zeros((h, w), np.int8)
+        self.due = np.where(hole, 0, 10**6).astype(np.int32)
+        """The least lag at which a pixel takes its next sample."""
+
+    def full(self) -> bool:
+        return not (self.depth[self.hole] < len(WAIT)).any()
+
+    def wants(self, lag: int) -> Mask:
+        return np.asarray(self.due <= lag)
+
+    def put(self, where: Mask, lag: int, pixels: Floats, mismatch: Floats, stray: Floats) -> None:
+        rows, columns = np.nonzero(where)
+        slot = self.depth[rows, columns]
+        self.pixels[slot, rows, columns] = pixels[rows, columns]
+        self.there[slot, rows, columns] = True
+        self.lag[slot, rows, columns] = lag
+        self.mismatch[slot, rows, columns] = mismatch[rows, columns]
+        self.stray[slot, rows, columns] = stray[rows, columns]
+        slot = slot + 1
+        self.depth[rows, columns] = slot
+        wait = np.array([*WAIT, 10**6], np.int32)[slot]
+        self.due[rows, columns] = lag + 1 + wait
+
+
+class _Surroundings:
+    """What is around a hole, coarsely: other frames are brought onto it before they are sampled."""
+
+    def __init__(self, window: Window, index: int, box: Box) -> None:
+        self.window, self.box = window, box
+        record = window.records[index]
+        self.hole = record.hole[box.slices]
+        self.grid = box.grid()
+        h, w = box.shape
+        self.step = max(1, round(max(h, w) / 128), round(float(window.scale[0])))
+        half = self.step // 2
+        self.coarse = np.ascontiguousarray(self.grid[half :: self.step, half :: self.step])
+        self.centre = np.float32([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+        self.radius = np.float32(max(h, w) / 2)
+        self.target = self._colours(record, self.coarse)
+        self.free = visible(record, self.coarse)
+        self.luma = _luma(self.target)
+
+    def _colours(self, record: Record, at: Floats) -> Floats:
+        return _look(record.colours, at / self.window.scale.astype(np.float32))
+
+    def add(
+        self, stack: _Stack, j: int, lag: int, matrix: Homography | None, shift: Floats | None
+    ) -> None:
+        """Sample record j where the stack wants it, along a homography or displacements."""
+        want = stack.wants(lag)
+        if not want.any():
+            return
+        record = self.window.records[j]
+
+        def place(at: Floats) -> Floats:
+            if matrix is not None:
+                return project(matrix, at)
+            assert shift is not None
+            local = (at - np.float32([self.box.x0 + 1, self.box.y0 + 1])) / 2
+            return np.asarray(at + _look(shift, local), np.float32)
+
+        rows, columns = np.nonzero(want.any(1))[0], np.nonzero(want.any(0))[0]
+        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        here = np.ascontiguousarray(self.grid[part])
+        if not (visible(record, place(here)) & want[part]).any():
+            return
+        nudge, correction = self._match(record, place)
+        local = (here - self.centre) / self.radius
+        at = place(here + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2])
+        seen = visible(record, at) & want[part]
+        if not seen.any():
+            return
+        h, w = self.box.shape
+        half = self.step // 2
+        x0, y0 = self.box.x0 + half, self.box.y0 + half
+        wide = _look(correction, (here - np.float32([x0, y0])) / self.step)
+        pixels = _look(record.frame.image, at, cv2.INTER_CUBIC) + wide[..., :3]
+        stray = _look(
+            self.window.stray(j).astype(np.float32), at / self.window.scale.astype(np.float32)
+        )
+        whole = np.zeros((h, w, 3), np.float32)
+        where = np.zeros((h, w), np.bool_)
+        mismatch, wandering = np.zeros((2, h, w), np.float32)
+        whole[part], where[part] = pixels, seen
+        mismatch[part], wandering[part] = wide[..., 3], stray
+        stack.put(where, lag, whole, mismatch, wandering)
+
+    def _match(self, record: Record, place: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+        """How record's picture is best moved onto the surroundings, and what then still differs.
+
+        Returns:
+            (3, 2) float32 affine correction: offset, change along x and along y in source pixels;
+            (h, w, 4) float32 on the coarse grid: colour to be added, and the mismatch in levels.
+        """
+        at = place(self.coarse)
+        usable = visible(record, at) & self.free
+        sample = self._colours(record, at)
+        nudge = np.zeros((3, 2), np.float32)
+        h, w = usable.shape
+        if usable.sum() < 40:
+            return nudge, np.dstack(
+                [np.zeros((h, w, 3), np.float32), np.full((h, w), 32, np.float32)]
+            )
+        nudge = _affine(
+            self.luma, _luma(sample), usable, self.coarse, self.centre, self.radius, self.step
+        )
+        if nudge.any():
+            local = (self.coarse - self.centre) / self.radius
+            moved = self.coarse + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2]
+            at = place(moved)
+            usable = visible(record, at) & self.free
+            sample = self._colours(record, at)
+        difference = self.target - sample
+        size = np.abs(difference).max(-1)
+        same = usable & (size < 24)
+        weight = same.astype(np.float32)
+        near = cv2.blur(weight, (3, 3))
+        mean = cv2.blur(difference * weight[..., None], (3, 3)) / np.maximum(near, 1e-3)[..., None]
+        colour = diffuse(mean, same) if same.sum() >= 8 else np.zeros((h, w, 3), np.float32)
+        rest = np.minimum(np.abs(difference - np.where(same[..., None], mean, 0)).mean(-1), 48)
+        rest = np.where(same, rest, np.minimum(size, 48)).astype(np.float32)
+        return nudge, np.dstack([colour, diffuse(rest, usable)])
+
+
+def _affine(
+    a: Floats, b: Floats, usable: Mask, at: Floats, centre: Floats, radius: np.float32, step: int
+) -> Floats:
+    """The small affine motion (3, 2) from a to b, source pixels, by robust Gauss-Newton steps."""
+    a, b = cv2.GaussianBlur(a, (0, 0), 1.0), cv2.GaussianBlur(b, (0, 0), 1.0)
     solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    good = solid & (error_after <= error_before + 0.5) & (error_after < 16)
-    good &= (flow**2).sum(-1) < limit_px**2
-    if good.sum() < 24:
-        flow = np.zeros((h, w, 2), np.float32)
-        error = error_before
-    else:
-        flow = diffuse(flow, np.asarray(good))
-        moved = np.asarray(motion.warp(b, flow), np.float32)
-        error = np.abs(a - moved)
-    error = cv2.blur(np.asarray(error, np.float32), (3, 3))
-    if not solid.any():
-        return flow, np.full((h, w), 32, np.float32)
-    return flow, diffuse(np.minimum(error, 48), solid)
+    nothing = np.zeros((3, 2), np.float32)
+    if solid.sum() < 60:
+        return nothing
+    local = (at - centre) / radius
+    basis = np.dstack([np.ones_like(local[..., 0]), local])
+    total, best, least = nothing.copy(), nothing, np.inf
+    for _ in range(4):
+        flow = np.asarray(basis @ total, np.float32)
+        moved = np.asarray(motion.warp(b, flow / step), np.float32)
+        rest = (a - moved)[solid]
+        rest = rest - np.median(rest)
+        error = float(np.minimum(np.abs(rest), 20).mean())
+        if error >= least - 0.01:
+            break
+        best, least = total.copy(), error
+        gx = cv2.Sobel(moved, cv2.CV_32F, 1, 0, scale=1 / 8)[solid] / step
+        gy = cv2.Sobel(moved, cv2.CV_32F, 0, 1, scale=1 / 8)[solid] / step
+        weight = 1 / (1 + (rest / 8) ** 2)
+        inside = basis[solid]
+        jacobian = np.hstack([inside * gx[:, None], inside * gy[:, None]])
+        normal = (jacobian * weight[:, None]).T @ jacobian
+        # a weak pull to zero: a flat surrounding must not send the sample away
+        normal += np.eye(6) * (0.02 * np.trace(normal) / 6 + 1e-3)
+        change = np.linalg.solve(normal, (jacobian * weight[:, None]).T @ rest)
+        total = total + change.reshape(2, 3).T.astype(np.float32)
+        if np.abs(total).max() > 8 * step:
+            break
+    return best
+
+
+def _luma(colours: Floats) -> Floats:
+    return np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _look(
+    image: npt.NDArray[np.generic], at: Floats, interpolation: int = cv2.INTER_LINEAR
+) -> Floats:
+    """Sample an image at positions (h, w, 2), float32 out."""
+    found = cv2.remap(image, at[..., 0], at[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32)

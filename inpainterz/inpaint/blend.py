@@ -1,4 +1,4 @@
-"""Smooth interpolation into a hole, and joining a fill to its surroundings without a seam.
+"""Smooth interpolation into a hole: of flow, of a step in exposure, of colour.
 
 Sources: pull-push interpolation (Gortler et al., The Lumigraph, SIGGRAPH 1996, section 3.4); the
 membrane of seamless cloning (Perez et al., Poisson Image Editing, SIGGRAPH 2003, section 3).
@@ -65,31 +65,3 @@ def diffuse(values: Floats, known: Mask, *, sweeps: int = 6) -> Floats:
 def _resize(field: Floats, size: tuple[int, int]) -> Floats:
     resized = cv2.resize(field, size, interpolation=cv2.INTER_AREA)
     return np.asarray(resized.reshape(size[1], size[0], -1), np.float32)
-
-
-def membrane(
-    fill: Floats, target: Floats, hole: Mask, trusted: Mask, *, limit: float = 24.0
-) -> Floats:
-    """The smooth correction that brings `fill` to `target` at the hole's rim.
-
-    Args:
-        fill: (H, W, 3) float32, defined inside the hole and on `trusted`.
-        target: (H, W, 3) float32, defined outside the hole.
-        hole: (H, W) bool.
-        trusted: (H, W) bool, pixels around the hole where both are defined.
-        limit: levels; where they differ by more the two show different things, and nothing
-            is learnt from that pixel.
-
-    Returns:
-        (H, W, 3) float32 to be added to `fill`.
-    """
-    step = target - fill
-    same = trusted & ~hole & (np.abs(step).max(-1) < limit)
-    if same.sum() < 8:
-        return np.zeros_like(fill)
-    # the rim itself carries the codec's noise: its mean over a few pixels is the exposure
-    weight = same.astype(np.float32)
-    near = cv2.boxFilter(weight, -1, (5, 5), normalize=False)
-    mean = cv2.boxFilter(step * weight[..., None], -1, (5, 5), normalize=False)
-    mean /= np.maximum(near, 1.0)[..., None]
-    return diffuse(np.asarray(mean, np.float32), same)

@@ -1,0 +1,98 @@
+"""Which of the samples that other frames offer is the background, pixel by pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from inpainterz.inpaint.background import Layers
+from inpainterz.inpaint.blend import Floats
+from inpainterz.types import Mask
+
+LEVELS = 14.0
+"""Samples that differ by less, in levels, show the same thing."""
+
+
+@dataclass(eq=False)
+class Choice:
+    """A hole filled from layers of samples."""
+
+    pixels: Floats
+    """(h, w, 3) float32, defined where `there`."""
+    there: Mask
+    sure: Floats
+    """(h, w) float32, 0..1."""
+
+
+def choose(layers: Layers) -> Choice:
+    """Weigh the samples of each pixel and blend those that agree with the best one.
+
+    A sample is good when others support it (other moving things pass, the background stays), when
+    its frame continues the hole's surroundings, when it was taken near in time and is not itself
+    part of something that moves.
+    """
+    n = len(layers.pixels)
+    h, w = layers.there.shape[1:]
+    if n == 0:
+        nothing = np.zeros((h, w), np.float32)
+        return Choice(np.zeros((h, w, 3), np.float32), nothing > 0, nothing)
+    spacing = 2 if h * w > 40_000 else 1
+    coarse = np.s_[:, ::spacing, ::spacing]
+    pixels = layers.pixels[coarse]
+    there = layers.there[coarse]
+    apart, both = _distances(pixels, there)
+    votes = np.where(layers.flow, 0.4, 1.0).astype(np.float32)[None, :, None, None] * both
+    agreeing = (votes * np.exp(-apart / LEVELS)).sum(1)
+    support = (agreeing + 0.3) / (votes.sum(1) + 1.0)
+    cost = 2.0 * (1 - support)
+    cost += 1.5 * np.minimum(layers.mismatch[coarse], 24.0) / 24.0
+    cost += 2.0 * np.log2(1 + layers.lag[coarse]) / 6.0
+    cost += 0.4 * np.clip(layers.stray[coarse] - 0.7, 0, 2) / 2
+    cost += 0.5 * layers.flow[:, None, None]
+    cost = _smoothed(np.asarray(cost, np.float32), there)
+    best = cost.argmin(0)
+    rows, columns = np.indices(best.shape)
+    near = apart[best, :, rows, columns].transpose(2, 0, 1)
+    shared = both[best, :, rows, columns].transpose(2, 0, 1)
+    weight = np.where(shared, np.exp(-((near / LEVELS) ** 2) - 2 * (cost - cost.min(0))), 0)
+    weight = weight.astype(np.float32)
+    np.put_along_axis(weight, best[None], 1.0, 0)
+    sure = np.take_along_axis(support, best[None], 0)[0].astype(np.float32)
+    full = np.stack([cv2.resize(x, (w, h), interpolation=cv2.INTER_LINEAR) for x in weight])
+    full = np.where(layers.there, np.maximum(full, 1e-6), 0)
+    total = full.sum(0)
+    fill = (layers.pixels * full[..., None]).sum(0) / np.maximum(total, 1e-9)[..., None]
+    seen = layers.there.any(0)
+    sure = cv2.resize(sure, (w, h), interpolation=cv2.INTER_LINEAR)
+    return Choice(
+        np.asarray(fill, np.float32), np.asarray(seen), np.where(seen, sure, 0).astype(np.float32)
+    )
+
+
+def _distances(pixels: Floats, there: Mask) -> tuple[Floats, Mask]:
+    """Mean difference of each two layers around each pixel, levels; and where both exist."""
+    n, h, w = there.shape
+    apart = np.zeros((n, n, h, w), np.float32)
+    both = np.zeros((n, n, h, w), np.bool_)
+    for a in range(n):
+        for b in range(a + 1, n):
+            shared = there[a] & there[b]
+            if not shared.any():
+                continue
+            weight = shared.astype(np.float32)
+            d = np.abs(pixels[a] - pixels[b]).mean(-1) * weight
+            d = cv2.blur(d, (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-3)
+            apart[a, b] = apart[b, a] = d
+            both[a, b] = both[b, a] = shared
+    return apart, both
+
+
+def _smoothed(cost: Floats, there: Mask) -> Floats:
+    """The mean cost of a layer around each pixel; very high where it has no sample."""
+    smooth = np.empty_like(cost)
+    for k, (c, t) in enumerate(zip(cost, there, strict=True)):
+        weight = t.astype(np.float32)
+        smooth[k] = cv2.blur(c * weight, (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-3)
+    return np.where(there, smooth, np.float32(1e3)).astype(np.float32)
