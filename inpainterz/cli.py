@@ -77,9 +77,34 @@ MaskFiles = Annotated[
     typer.Option("--mask", metavar="PNG[@FRAME]", help="A mask of the object, as a PNG."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-SegmenterName = Annotated[str, typer.Option("--segmenter", help="Engine that outlines.")]
-TrackerName = Annotated[str, typer.Option("--tracker", help="Engine that follows.")]
-InpainterName = Annotated[str, typer.Option("--inpainter", help="Engine that fills.")]
+SegmenterName = Annotated[
+    str | None, typer.Option("--segmenter", help="Engine that outlines; see `engines`.")
+]
+TrackerName = Annotated[
+    str | None, typer.Option("--tracker", help="Engine that follows; see `engines`.")
+]
+InpainterName = Annotated[
+    str | None, typer.Option("--inpainter", help="Engine that fills; see `engines`.")
+]
+EngineSet = Annotated[
+    str,
+    typer.Option(
+        "--engine-set",
+        help="Engines not named: builtin, auto (networks where their weights are here), "
+        "neural, or commercial-ok (auto without non-commercial weights).",
+    ),
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="STAGE.NAME=VALUE",
+        help="An engine's own option, such as inpaint.hybrid=false.",
+    ),
+]
+WeightsFolder = Annotated[
+    Path | None, typer.Option("--weights-dir", metavar="DIR", help="Look, or put them, here.")
+]
 Grow = Annotated[
     str, typer.Option("--grow", metavar="PX|auto", help="How far masks are grown before filling.")
 ]
@@ -112,10 +137,13 @@ def remove(
     mask: MaskFiles = None,
     save_masks: SaveMasks = None,
     sheet: Sheet = None,
-    segmenter: SegmenterName = "builtin",
-    tracker: TrackerName = "builtin",
-    inpainter: InpainterName = "builtin",
+    segmenter: SegmenterName = None,
+    tracker: TrackerName = None,
+    inpainter: InpainterName = None,
     device: Device = "auto",
+    engine_set: EngineSet = "builtin",
+    engine_option: EngineOptions = None,
+    weights_dir: WeightsFolder = None,
     grow: Grow = "auto",
     codec: Codec = "auto",
     crf: Crf = None,
@@ -136,7 +164,9 @@ def remove(
 
     check_target(sheet, overwrite=overwrite)
     labels = _given_labels(clip, masks) if masks else None
-    engines = _engines(segmenter, tracker, inpainter, device)
+    engines = _engines(
+        segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir
+    )
     options = Options(
         fill=FillOptions(grow_px=grow_px),
         write=WriteOptions(codec=codec, crf=crf),
@@ -159,8 +189,11 @@ def segment(
     click: Clicks = None,
     not_: Nots = None,
     box: Boxes = None,
-    segmenter: SegmenterName = "builtin",
+    segmenter: SegmenterName = None,
     device: Device = "auto",
+    engine_set: EngineSet = "builtin",
+    engine_option: EngineOptions = None,
+    weights_dir: WeightsFolder = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -170,7 +203,7 @@ def segment(
         raise PromptError(
             "segment works on one frame", "Give --click X,Y[@FRAME] or --box with one FRAME"
         )
-    from inpainterz import engines, pipeline
+    from inpainterz import pipeline
     from inpainterz.masks import encode_labels
     from inpainterz.video.reader import VideoReader
     from inpainterz.video.shots import find_cuts
@@ -179,7 +212,9 @@ def segment(
     pipeline.check_target(target, overwrite=overwrite)
     with VideoReader(clip) as video, _progress() as progress:
         pipeline.check_prompts(video, prompts)
-        engine = engines.load("segment", segmenter, device=device)
+        engine = _engines(
+            segmenter, "builtin", "builtin", device, engine_set, engine_option, weights_dir
+        ).segmenter
         labels = pipeline.outline(video, prompts, engine, cuts=find_cuts(video), progress=progress)
     index, found = next(iter(labels.items()))
     _write_bytes(target, encode_labels(found))
@@ -192,8 +227,11 @@ def track(
     clip: Clip,
     output: Output,
     mask: MaskFiles = None,
-    tracker: TrackerName = "builtin",
+    tracker: TrackerName = None,
     device: Device = "auto",
+    engine_set: EngineSet = "builtin",
+    engine_option: EngineOptions = None,
+    weights_dir: WeightsFolder = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -201,7 +239,7 @@ def track(
     masks = _mask_files(mask)
     if not masks:
         raise PromptError("nothing says what to follow", "Give --mask PNG[@FRAME]")
-    from inpainterz import engines, pipeline
+    from inpainterz import pipeline
     from inpainterz.masks import MaskStore
     from inpainterz.video.reader import VideoReader
     from inpainterz.video.shots import find_cuts
@@ -209,7 +247,9 @@ def track(
     target = Path(output)
     pipeline.check_target(target, overwrite=overwrite)
     labels = _given_labels(clip, masks)
-    engine = engines.load("track", tracker, device=device)
+    engine = _engines(
+        "builtin", tracker, "builtin", device, engine_set, engine_option, weights_dir
+    ).tracker
     with VideoReader(clip) as video, MaskStore.temporary() as store:
         cuts = find_cuts(video)
         with _progress() as progress:
@@ -228,8 +268,11 @@ def inpaint(
     clip: Clip,
     output: Output,
     masks: Annotated[Path, typer.Option("--masks", metavar="ZIP|FOLDER|PNG", help="What to fill.")],
-    inpainter: InpainterName = "builtin",
+    inpainter: InpainterName = None,
     device: Device = "auto",
+    engine_set: EngineSet = "builtin",
+    engine_option: EngineOptions = None,
+    weights_dir: WeightsFolder = None,
     grow: Grow = "0",
     codec: Codec = "auto",
     crf: Crf = None,
@@ -245,7 +288,9 @@ def inpaint(
     check_target(sheet, overwrite=overwrite)
     if not masks.exists():
         raise InputError(f"there is no {masks}", "Name a zip, a folder or a PNG")
-    engines = _engines("builtin", "builtin", inpainter, device)
+    engines = _engines(
+        "builtin", "builtin", inpainter, device, engine_set, engine_option, weights_dir
+    )
     options = Options(
         fill=FillOptions(grow_px=grow_px, feather_px=0),
         write=WriteOptions(codec=codec, crf=crf),
@@ -318,10 +363,13 @@ def engines(as_json: AsJson = False) -> None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
-    segmenter: SegmenterName = "builtin",
-    tracker: TrackerName = "builtin",
-    inpainter: InpainterName = "builtin",
+    segmenter: SegmenterName = None,
+    tracker: TrackerName = None,
+    inpainter: InpainterName = None,
     device: Device = "auto",
+    engine_set: EngineSet = "builtin",
+    engine_option: EngineOptions = None,
+    weights_dir: WeightsFolder = None,
 ) -> None:
     """Serve the web page on this machine."""
     import importlib.util
@@ -332,7 +380,7 @@ def serve(
         raise EngineUnavailable(
             "page", "the package gradio is not installed", "Install it: pip install -e '.[ui]'"
         )
-    loaded = _engines(segmenter, tracker, inpainter, device)
+    loaded = _engines(segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir)
     from inpainterz.ui.page import serve as run
 
     run(host=host, port=port, engines=loaded)
@@ -343,10 +391,13 @@ def demo(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the results.")
     ] = None,
-    tracker: TrackerName = "builtin",
-    segmenter: SegmenterName = "builtin",
-    inpainter: InpainterName = "builtin",
+    tracker: TrackerName = None,
+    segmenter: SegmenterName = None,
+    inpainter: InpainterName = None,
     device: Device = "auto",
+    engine_set: EngineSet = "builtin",
+    engine_option: EngineOptions = None,
+    weights_dir: WeightsFolder = None,
     grow: Grow = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -374,7 +425,7 @@ def demo(
             clip.path,
             folder / f"{stem}-clean.mp4",
             {index: {1: Prompt.of((x, y))}},
-            _engines(segmenter, tracker, inpainter, device),
+            _engines(segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir),
             options=Options(
                 fill=FillOptions(grow_px=grow_px),
                 save_masks=folder / f"{stem}-masks.zip",
@@ -384,11 +435,6 @@ def demo(
         )
     _draw_sheet(report, sheet)
     _tell(report, as_json, sheet)
-
-
-WeightsFolder = Annotated[
-    Path | None, typer.Option("--weights-dir", metavar="DIR", help="Look, or put them, here.")
-]
 
 
 @weights_app.command("list")
@@ -595,10 +641,43 @@ def _grow_px(text: str) -> int | None:
     return int(text)
 
 
-def _engines(segmenter: str, tracker: str, inpainter: str, device: str) -> Engines:
+def _engines(
+    segmenter: str | None,
+    tracker: str | None,
+    inpainter: str | None,
+    device: str,
+    engine_set: str,
+    engine_options: list[str] | None,
+    weights_dir: Path | None,
+) -> Engines:
     from inpainterz.pipeline import Engines
 
-    return Engines.load(segmenter=segmenter, tracker=tracker, inpainter=inpainter, device=device)
+    return Engines.load(
+        segmenter=segmenter,
+        tracker=tracker,
+        inpainter=inpainter,
+        engine_set=engine_set,
+        device=device,
+        options=_engine_options(engine_options),
+        weights_dir=weights_dir,
+    )
+
+
+def _engine_options(texts: list[str] | None) -> dict[Any, dict[str, object]]:
+    """ "STAGE.NAME=VALUE" by stage; values are read as JSON where they are, else as words."""
+    found: dict[Any, dict[str, object]] = {}
+    for text in texts or []:
+        left, equals, value = text.partition("=")
+        stage, dot, name = left.partition(".")
+        if not (equals and dot) or stage not in ("segment", "track", "inpaint"):
+            raise OptionError(
+                f"--option {text!r} cannot be read", "Write one like inpaint.hybrid=false"
+            )
+        try:
+            found.setdefault(stage, {})[name] = json.loads(value)
+        except ValueError:
+            found.setdefault(stage, {})[name] = value
+    return found
 
 
 # ---------------------------------------------------------------- messages

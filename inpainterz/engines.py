@@ -274,7 +274,10 @@ def _options(kind: type[Any], given: object) -> object:
             raise OptionError(
                 f"unknown option {unknown[0]!r}", f"Known are: {', '.join(sorted(known))}"
             )
-        return replace(kind(), **given)
+        try:
+            return replace(kind(), **given)
+        except TypeError as error:  # a value of another kind, "three" where a number belongs
+            raise OptionError(f"these options cannot be read: {dict(given)}") from error
     if not isinstance(given, kind):
         raise OptionError(f"these are not options of this engine: {type(given).__name__}")
     return given

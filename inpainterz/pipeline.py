@@ -59,17 +59,58 @@ class Engines:
     def load(
         cls,
         *,
-        segmenter: str = "builtin",
-        tracker: str = "builtin",
-        inpainter: str = "builtin",
+        segmenter: str | None = None,
+        tracker: str | None = None,
+        inpainter: str | None = None,
+        engine_set: str = "builtin",
         device: str = "auto",
+        options: Mapping[engine_list.Stage, object] | None = None,
+        weights_dir: Path | None = None,
     ) -> Engines:
-        """Load engines by name; see `inpainterz.engines.load` for the errors."""
+        """Load an engine for each stage.
+
+        Args:
+            segmenter, tracker, inpainter: names; None leaves the choice to the set.
+            engine_set: "builtin", "auto", "neural" or "commercial-ok"; see `engines.choose`.
+            device: "auto", "cpu" or "cuda".
+            options: stage -> the engine's `Options`, or a mapping of their fields.
+            weights_dir: where weights are looked for first.
+
+        Raises:
+            OptionError, WeightsMissing, EngineUnavailable: see `engines.load`.
+        """
+        named: dict[engine_list.Stage, str | None] = {
+            "segment": segmenter,
+            "track": tracker,
+            "inpaint": inpainter,
+        }
+        names = engine_list.choose(engine_set, named, weights_dir=weights_dir)
+        given = options or {}
+        for name in names.items():
+            engine_list.find(*name)  # a wrong name is told before the first engine is loaded
         return cls(
-            engine_list.load("segment", segmenter, device=device),
-            engine_list.load("track", tracker, device=device),
-            engine_list.load("inpaint", inpainter, device=device),
-            {"segment": segmenter, "track": tracker, "inpaint": inpainter},
+            engine_list.load(
+                "segment",
+                names["segment"],
+                device=device,
+                options=given.get("segment"),
+                weights_dir=weights_dir,
+            ),
+            engine_list.load(
+                "track",
+                names["track"],
+                device=device,
+                options=given.get("track"),
+                weights_dir=weights_dir,
+            ),
+            engine_list.load(
+                "inpaint",
+                names["inpaint"],
+                device=device,
+                options=given.get("inpaint"),
+                weights_dir=weights_dir,
+            ),
+            dict(names),
         )
 
 
