@@ -31,8 +31,8 @@ class Judge:
     """(e,) 0..1, how much of a border there is between neighbours."""
     motion: Floats | None
     """(n,) log odds of moving against the background."""
-    drift: Floats | None
-    """(n, 2k) flow beyond the background's, in units of noise."""
+    map: Floats | None
+    """(h, w) the same by pixel, for outlines finer than regions."""
 
     @staticmethod
     def of(regions: Regions, seen: Motion | None) -> Judge:
@@ -53,17 +53,19 @@ class Judge:
         step = 0.5 * (np.sqrt((step**2).sum(-1)) + regions.contrast)
         typical = max(2.0, float(np.mean(step)) if len(step) else 2.0)
         separation = 1 - np.exp(-0.5 * (step / typical) ** 2)
-        odds = drift = None
+        odds = by_pixel = None
         if seen is not None:
+            change = 0.9 * (seen.change - 1.2)
+            change = np.where(change < 0, change * np.clip(seen.texture, 0, 1), change)
+            change = np.clip(change, -1.0, 2.5)
+            by_pixel = (change + np.clip(0.7 * (seen.drift - 1.6), -1.0, 1.5)).astype(np.float32)
             change = 0.9 * (regions.mean(np.clip(seen.change, 0, 12)) - 1.2)
             tells = np.clip(regions.mean(np.clip(seen.texture, 0, 4)), 0, 1)
             change = np.where(change < 0, change * tells, change)
             pace = 0.7 * (regions.mean(np.clip(seen.drift, 0, 12)) - 1.6)
             odds = (np.clip(change, -1.0, 2.5) + np.clip(pace, -1.0, 1.5)).astype(np.float32)
-            flat = seen.residual.transpose(1, 2, 0, 3).reshape(*regions.labels.shape, -1)
-            drift = regions.mean(flat)
         return Judge(
-            regions, likeness.astype(np.float32), separation.astype(np.float32), odds, drift
+            regions, likeness.astype(np.float32), separation.astype(np.float32), odds, by_pixel
         )
 
 
@@ -189,7 +191,7 @@ class Pool:
         n, piece = self._pieces(x)
         size = np.bincount(piece[x], r.area[x], n)
         wanted = np.zeros(n, np.bool_)
-        wanted[piece[self.seeds]] = True
+        wanted[piece[self.seeds[x[self.seeds]]]] = True
         if self.hint.box is not None and size.any():
             wanted |= size > 0.1 * size.max()
         x = x & wanted[piece]
@@ -200,13 +202,10 @@ class Pool:
         return np.asarray(x | (~x & small[piece]))
 
     def _pieces(self, x: Flags) -> tuple[int, rg.Labels]:
+        """How many labels there are and that of each region (n,); regions not in x have 0."""
         r = self.judge.regions
-        a, b = r.pairs.T
-        keep = x[a] & x[b]
-        ones = np.ones(int(keep.sum()), np.int8)
-        graph = sparse.coo_matrix((ones, (a[keep], b[keep])), shape=(r.count, r.count))
-        n, piece = csgraph.connected_components(graph, directed=False)
-        return int(n), np.asarray(piece, np.int32)
+        n, drawn = cv2.connectedComponents(x.astype(np.uint8)[r.labels], connectivity=4)
+        return int(n), np.asarray(drawn.ravel()[r.somewhere], np.int32)
 
     def colour_odds(self, fore: Floats, back: Floats) -> Floats:
         """(n,) log odds of colour given weights (n,) of object and background regions."""

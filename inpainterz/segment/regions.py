@@ -29,6 +29,8 @@ class Regions:
 
     labels: Labels
     """(h, w) int32, 0..n-1."""
+    somewhere: Labels
+    """(n,) flat index of one pixel of each region."""
     area: Floats
     """(n,) pixels."""
     centre: Floats
@@ -178,6 +180,7 @@ def build(lab: Floats, labels: Labels) -> Regions:
     contrast = np.bincount(inverse.ravel(), d, len(unique)) / np.maximum(length, 1)
     return Regions(
         labels=labels,
+        somewhere=np.unique(labels, return_index=True)[1].astype(np.int32),
         area=np.bincount(labels.ravel(), minlength=n).astype(np.float32),
         centre=region_mean(labels, n, np.dstack([x, y])),
         colour=region_mean(labels, n, lab),
