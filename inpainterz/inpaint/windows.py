@@ -20,7 +20,7 @@ from inpainterz.types import Image, Mask
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 SEAM_LIMIT = 24.0
-"""Levels by which a fill may differ from its surroundings at the rim and still be corrected."""
+"""Levels; a fill that differs from its surroundings by this is not corrected at all."""
 RIM_PX = 8
 """How much of the surroundings is kept with a fill, to join the two without a seam."""
 
@@ -267,13 +267,13 @@ def seam_correction(made: Floats, target: Floats, rim: Mask) -> Floats:
         (H, W, 3) float32.
     """
     step = target - made
-    # Where the two differ by much they show different things: that says nothing about exposure.
-    rim = rim & (np.abs(step).max(-1) < SEAM_LIMIT)
-    if not rim.any():
-        return np.zeros_like(made)
-    weight = cv2.blur(rim.astype(np.float32), (5, 5))
-    mean = cv2.blur(step * rim[..., None].astype(np.float32), (5, 5))
-    return diffuse(np.asarray(mean / np.maximum(weight, 1e-6)[..., None], np.float32), rim)
+    # Where the two differ by much they show different things, which says nothing about exposure:
+    # such pixels of the rim ask for no correction, and the less the more they differ.
+    distance = np.abs(step).max(-1) / SEAM_LIMIT
+    trust = np.asarray(np.square(np.clip(1 - np.square(distance), 0, 1)) * rim, np.float32)
+    near = cv2.blur(np.dstack((step * trust[..., None], trust, rim.astype(np.float32))), (5, 5))
+    mean = near[..., :3] / (near[..., 3:4] + 0.1 * near[..., 4:] + 1e-6)
+    return diffuse(np.asarray(mean, np.float32), rim)
 
 
 def _within(part: Box, whole: Box) -> tuple[slice, slice]:
