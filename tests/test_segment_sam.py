@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import zlib
 from collections.abc import Callable
@@ -394,6 +395,18 @@ def test_options_and_devices(
     monkeypatch.setitem(sys.modules, "segment_anything", None)
     with pytest.raises(EngineUnavailable, match="pip install segment-anything"):
         sam.create(sam.Options(), device="cpu", weights=path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of the compiler are not ours
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_encoder_gives_the_same(
+    registry: None, tmp_path: Path, ours: sam.SamSegmenter
+) -> None:
+    path = save(tmp_path / "sam_vit_b_01ec64.pth", fill(tiny()))
+    options = sam.Options(precision="fp32", compile_encoder=True)
+    compiled = sam.create(options, device="cpu", weights=path).embed(picture()).features
+    assert float((compiled - ours.embed(picture()).features).abs().max()) <= WORST
 
 
 @pytest.mark.gpu
