@@ -119,6 +119,7 @@ ENGINES: tuple[Entry, ...] = (
     Entry("segment", "sam-l", "inpainterz.segment.sam", "SAM, ViT-L", "sam-vit-l"),
     Entry("segment", "sam-h", "inpainterz.segment.sam", "SAM, ViT-H", "sam-vit-h"),
     Entry("track", "builtin", "inpainterz.track.builtin", "flow, appearance and graph cut"),
+    Entry("track", "deaot", "inpainterz.track.deaot.engine", "DeAOT-L, ResNet-50", "r50-deaotl"),
     Entry(
         "inpaint", "builtin", "inpainterz.inpaint.builtin", "what other frames show, then patches"
     ),
