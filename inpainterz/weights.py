@@ -27,7 +27,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ class Card:
     size: int
     """Bytes; 0 where it is not known."""
     sha256: str
-    """Hex digest, or "" where none is known."""
+    """Hex digest, or "" where nobody vouches for one; then `size` binds nobody either."""
     licence: str
     commercial: bool
     """Whether the licence allows commercial use."""
@@ -260,9 +260,11 @@ def inventory(*, folder: Path | None = None, verify: bool = False) -> list[Found
 
 
 def check(wanted: Card, path: Path) -> str:
-    """Hold a file against its card and, where no hash is published, against the first fetch.
+    """Hold a file against its card and, where that has no hash, against the first fetch.
 
-    The hash of a file that passes is recorded in hashes.json beside it.
+    The hash of a file that passes is recorded in hashes.json beside it. Where the card has no hash
+    and the file was put there by hand, nothing but its keys and shapes can tell whose it is, and
+    those are compared when it is loaded: `load_state_dict`.
 
     Returns:
         the SHA-256 of the file as hex digits.
@@ -270,8 +272,9 @@ def check(wanted: Card, path: Path) -> str:
     Raises:
         WeightsCorrupt: another size, another hash, or not a weights file at all.
     """
-    record = _verified(wanted, path, known=_recorded(path))
-    _record(path, record)
+    known = _recorded(path)
+    record = _verified(wanted, path, known=known)
+    _record(path, replace(record, fetched=known is not None and known.fetched))
     return record.sha256
 
 
@@ -282,6 +285,8 @@ class Record:
     sha256: str
     size: int
     mtime_ns: int
+    fetched: bool = False
+    """Whether `fetch` brought the file; then another file in its place must be the same."""
 
     def fits(self, wanted: Card) -> bool:
         """Whether the recorded hash is the card's, where the card has one."""
@@ -326,14 +331,14 @@ def _record(path: Path, entry: Record) -> None:
 
 def _verified(wanted: Card, path: Path, *, known: Record | None) -> Record:
     size, mtime_ns = _stamp(path)
-    if wanted.size and size != wanted.size:
+    if wanted.sha256 and size != wanted.size:
         raise WeightsCorrupt(path, f"{wanted.size:,} bytes", f"{size:,} bytes")
     hasher = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(CHUNK_BYTES):
             hasher.update(block)
     digest = hasher.hexdigest()
-    expected = wanted.sha256 or ("" if known is None else known.sha256)
+    expected = wanted.sha256 or (known.sha256 if known is not None and known.fetched else "")
     if expected and digest != expected:
         raise WeightsCorrupt(path, f"SHA-256 {expected}", digest)
     if not expected:
@@ -438,7 +443,7 @@ def _accept(wanted: Card, part: Path, target: Path) -> None:
         part.unlink()
         raise _nothing_kept(wanted, error) from error
     os.replace(part, target)
-    _record(target, record)
+    _record(target, replace(record, fetched=True))
 
 
 def _nothing_kept(wanted: Card, error: WeightsCorrupt) -> WeightsCorrupt:
