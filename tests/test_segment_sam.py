@@ -404,7 +404,7 @@ def test_a_compiled_encoder_gives_the_same(
     registry: None, tmp_path: Path, ours: sam.SamSegmenter
 ) -> None:
     path = save(tmp_path / "sam_vit_b_01ec64.pth", fill(tiny()))
-    options = sam.Options(precision="fp32", compile_encoder=True)
+    options = sam.Options(precision="fp32", compile=True)
     compiled = sam.create(options, device="cpu", weights=path).embed(picture()).features
     assert float((compiled - ours.embed(picture()).features).abs().max()) <= WORST
 

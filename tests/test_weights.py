@@ -164,7 +164,9 @@ def loadable(folder: Path) -> list[str]:
 def test_cards_are_complete() -> None:
     known = weights.cards()
     assert set(known) == {
-        "sam-vit-b", "sam-vit-l", "sam-vit-h", "r50-deaotl", "e2fgvi", "e2fgvi-hq",
+        "sam-vit-b", "sam-vit-l", "sam-vit-h",
+        "deaott", "deaots", "deaotb", "deaotl", "r50-deaotl", "swinb-deaotl",
+        "e2fgvi", "e2fgvi-hq",
     }  # fmt: skip
     for card in known.values():
         assert card.stage in ("segment", "track", "inpaint")

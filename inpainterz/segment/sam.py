@@ -43,9 +43,10 @@ class Options:
     """Knobs of the SAM engines."""
 
     precision: str = "auto"
-    """Of the image encoder: "fp32", "fp16", "bf16", or "auto": half on CUDA, fp32 on the CPU.
-    With "fp32" the embedding is kept in float32 as well, else in float16."""
-    compile_encoder: bool = False
+    """Of the image encoder: "fp32", "fp16", "bf16", or "auto": half on CUDA, fp32 on the CPU,
+    where "bf16" is faster if the processor has it. With "fp32" the embedding is kept in float32
+    as well, else in float16."""
+    compile: bool = False
     """Compile the image encoder: the first frame takes a minute, later ones less than before."""
 
     def __post_init__(self) -> None:
@@ -290,7 +291,7 @@ def create(options: Options, *, device: str, weights: Path) -> SamSegmenter:
     layout = torch.channels_last if where.type == "cuda" else torch.preserve_format
     with memory_guard(MEMORY_HINT):
         network = network.to(where, memory_format=layout).eval()
-    if options.compile_encoder:
+    if options.compile:
         network.image_encoder = torch.compile(network.image_encoder)
     return SamSegmenter(network, options, name=name, dtype=dtype)
 
