@@ -97,7 +97,7 @@ def build_page(engines: Engines | None, root: Path) -> gr.Blocks:
         parts: dict[str, Any] = {}
         parts["head"] = gr.HTML(apply_default_css=False)
         with gr.Column(elem_id="clip-step", elem_classes="iz-step") as parts["clip_step"]:
-            parts["drop"] = _island("drop", {"limit_mb": UPLOAD_LIMIT_MB})
+            parts["drop"] = _island("drop", None)
             with gr.Row(elem_classes="iz-or"):
                 parts["example"] = gr.Button(
                     "No clip at hand? Try the example", variant="secondary", elem_id="example"
@@ -382,7 +382,12 @@ class _Wiring:
             session.notice = SORRY
         if session.notice:
             yield _shown(session)
-            raise gr.Error(html.escape(session.notice), duration=8, print_exception=False)
+            raise gr.Error(
+                html.escape(session.notice),
+                duration=8,
+                title="That did not work",
+                print_exception=False,
+            )
 
 
 def sentence(session: Session, error: InpainterzError) -> str:

@@ -212,6 +212,7 @@ def hex_colour(label: int) -> str:
 
 def _objects(session: Session) -> str:
     counts = session.marked()
+    off = " disabled" if session.job is not None else ""
     rows = []
     for label in session.labels:
         frames = counts[label]
@@ -220,15 +221,17 @@ def _objects(session: Session) -> str:
         rows.append(
             f'<li class="{"now" if now else ""}">'
             f'<button type="button" class="pick" data-act="pick" data-label="{label}"'
-            f' aria-pressed="{str(now).lower()}"><i style="background:{hex_colour(label)}"></i>'
+            f' aria-pressed="{str(now).lower()}"{off}>'
+            f'<i style="background:{hex_colour(label)}"></i>'
             f"<span>Object {label}</span><small>{told}</small></button>"
             f'<button type="button" class="drop" data-act="delete" data-label="{label}"'
-            f' aria-label="Delete object {label}" title="Delete object {label}">×</button></li>'
+            f' aria-label="Delete object {label}" title="Delete object {label}"{off}>'
+            "×</button></li>"
         )
     return (
         '<div class="iz-objects"><h2>Objects</h2>'
         f"<ul>{''.join(rows)}</ul>"
-        '<button type="button" class="more" data-act="new">+ Another object</button></div>'
+        f'<button type="button" class="more" data-act="new"{off}>+ Another object</button></div>'
     )
 
 
@@ -309,7 +312,9 @@ def _result(session: Session, made: Result) -> Part:
     clip = session.clip
     hole = made.seen_px + made.invented_px
     notes = []
-    if hole:
+    if hole and not made.invented_px:
+        notes.append("All of what was filled is seen in other frames.")
+    elif hole:
         notes.append(
             f"{made.seen_px / hole:.0%} of what was filled is seen in other frames, "
             f"{made.invented_px / hole:.0%} is invented."

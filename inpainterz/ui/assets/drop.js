@@ -6,8 +6,9 @@ const bar = element.querySelector(".sending");
 const asked = title.textContent;
 const told = hint.textContent;
 let limit = 2048;
-if (props.value && props.value.limit_mb) limit = props.value.limit_mb;
 let sending = null;
+let ready = false;   // whether the server knows this tab yet
+let early = null;    // a file that was chosen before
 
 function idle(text) {
   sending = null;
@@ -21,6 +22,7 @@ function idle(text) {
 
 function send(file) {
   if (!file || sending) return;
+  if (!ready) { early = file; return; }
   if (file.size > limit * 1e6) {
     idle("That file is larger than " + limit + " MB, which is the most that is taken.");
     return;
@@ -65,4 +67,14 @@ for (const name of ["dragleave", "drop"]) {
   zone.addEventListener(name, (event) => { event.preventDefault(); zone.classList.remove("over"); });
 }
 zone.addEventListener("drop", (event) => send(event.dataTransfer.files[0]));
-watch("value", () => idle(""));
+function news() {
+  if (!props.value || !props.value.serial) return;
+  limit = props.value.limit_mb;
+  ready = true;
+  idle("");
+  const file = early;
+  early = null;
+  send(file);
+}
+watch("value", news);
+news();

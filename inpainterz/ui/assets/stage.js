@@ -41,6 +41,7 @@ async function take() {
   tint = news.busy ? null : over;
   root.dataset.frame = news.busy ? "" : String(news.index);
   root.dataset.serial = String(serial);
+  root.dataset.marks = String((news.marks || []).length);
   draw();
 }
 

@@ -1,0 +1,532 @@
+"""The page's handlers as plain functions: session in, session out, no browser."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import clips
+import numpy as np
+import pytest
+
+from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError, VideoOpenError
+from inpainterz.masks import decode_labels
+from inpainterz.pipeline import Engines, FillOptions
+from inpainterz.types import Image, Mask, Segmentation
+from inpainterz.ui import handlers, proxy, render
+from inpainterz.ui.session import Session, pack, unpack
+from inpainterz.video.reader import VideoReader
+
+SCENE = clips.Scene(width=128, height=96, frames=13, seed=3)
+FILL = FillOptions()
+
+
+@pytest.fixture(scope="module")
+def engines() -> Engines:
+    return Engines.load()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.make(tmp_path_factory.mktemp("clip") / "square.mp4", SCENE).path
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    tab = Session.create(tmp_path)
+    yield tab
+    tab.close()
+    assert not list(tmp_path.glob("tab-*"))
+
+
+@pytest.fixture
+def opened(session: Session, clip: Path) -> Session:
+    return upload(session, clip)
+
+
+def upload(session: Session, source: Path, name: str | None = None) -> Session:
+    """As the browser does it: the file lies in a folder of its own below the uploads."""
+    root = session.folder.parent
+    landed = root / "0123abcd" / source.name
+    landed.parent.mkdir(exist_ok=True)
+    landed.write_bytes(source.read_bytes())
+    return handlers.open_upload(session, root, str(landed), name or source.name)
+
+
+def middle(index: int) -> list[float]:
+    ys, xs = np.nonzero(SCENE.mask(index))
+    return [float(xs.mean()) + 0.5, float(ys.mean()) + 0.5]
+
+
+def overlap(a: Mask, b: Mask) -> float:
+    return float((a & b).sum()) / max(1, int((a | b).sum()))
+
+
+def run(steps: Iterator[Session]) -> list[tuple[str, int, int | None]]:
+    """All steps of a job, as (title, done, total) at each."""
+    told = []
+    for session in steps:
+        if session.job is not None:
+            told.append((session.job.title, session.job.done, session.job.total))
+    return told
+
+
+def clicked(session: Session, engines: Engines, index: int = 0) -> Session:
+    handlers.seek(session, index)
+    return handlers.mark(session, engines, "add", middle(index))
+
+
+@pytest.fixture
+def followed(opened: Session, engines: Engines) -> Session:
+    run(handlers.track(clicked(opened, engines), engines))
+    return opened
+
+
+# ---------------------------------------------------------------- clip
+
+
+def test_an_upload_becomes_the_clip(opened: Session) -> None:
+    clip = opened.clip
+    assert clip is not None and opened.phase == "select"
+    assert (clip.name, clip.width, clip.height, clip.frames) == ("square.mp4", 128, 96, 13)
+    assert clip.fps == 25 and clip.sound and clip.plays
+    assert clip.path.parent == opened.folder
+    assert opened.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_name_is_for_reading_only(session: Session, clip: Path) -> None:
+    upload(session, clip, "../../etc/<b>x</b>\x00\n" + "y" * 200 + ".mp4")
+    assert session.clip is not None
+    assert "/" not in session.clip.name and "\n" not in session.clip.name
+    assert len(session.clip.name) <= 80
+    assert session.clip.path.parent == session.folder
+
+
+@pytest.mark.parametrize("path", [None, 7, "", "/etc/passwd", "..", ["a"]])
+def test_only_uploads_are_opened(session: Session, path: object) -> None:
+    with pytest.raises(InputError, match="did not arrive"):
+        handlers.open_upload(session, session.folder.parent, path, "x.mp4")
+
+
+def test_another_tabs_file_is_no_upload(session: Session, clip: Path, tmp_path: Path) -> None:
+    other = upload(Session.create(tmp_path), clip)
+    assert other.clip is not None
+    for stolen in (other.clip.path, other.folder / ".." / other.folder.name / "source.mp4"):
+        with pytest.raises(InputError, match="did not arrive"):
+            handlers.open_upload(session, tmp_path, str(stolen), "x.mp4")
+    outside = tmp_path / "0123abcd" / "link.mp4"
+    outside.symlink_to("/etc/passwd")
+    with pytest.raises(InputError, match="did not arrive"):
+        handlers.open_upload(session, tmp_path, str(outside), "x.mp4")
+    other.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video at all" * 50])
+def test_a_bad_file_is_told_by_its_own_name(
+    session: Session, tmp_path: Path, content: bytes
+) -> None:
+    bad = tmp_path / "holiday.mp4"
+    bad.write_bytes(content)
+    with pytest.raises(VideoOpenError) as told:
+        upload(session, bad)
+    assert "“holiday.mp4”" in str(told.value)
+    assert str(session.folder) not in str(told.value)
+    assert session.clip is None and session.phase == "clip"
+    assert not list(session.folder.iterdir())
+
+
+def test_a_file_that_is_cut_short_is_told(session: Session, clip: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part.mp4"
+    part.write_bytes(clip.read_bytes()[:-2000])
+    with pytest.raises(VideoOpenError, match=r"“part\.mp4” is cut short"):
+        upload(session, part)
+
+
+def test_starting_over_keeps_nothing(followed: Session) -> None:
+    handlers.start_over(followed)
+    assert followed.clip is None and followed.phase == "clip" and not followed.marks
+    assert not list(followed.folder.iterdir())
+
+
+# ---------------------------------------------------------------- select
+
+
+def test_one_click_selects_the_square(opened: Session, engines: Engines) -> None:
+    clicked(opened, engines, 6)
+    found = opened.view(6) == 1
+    assert overlap(found, SCENE.mask(6)) > 0.8
+    assert opened.prompted() == [6]
+
+
+def test_a_frame_is_looked_at_once(opened: Session, engines: Engines) -> None:
+    class Counting:
+        embedded = 0
+
+        def embed(self, image: Image, neighbours: Any = ()) -> object:
+            Counting.embedded += 1
+            return engines.segmenter.embed(image, neighbours)
+
+        def segment(self, embedding: Any, prompt: Any, previous: Any = None) -> Segmentation:
+            return engines.segmenter.segment(embedding, prompt, previous)
+
+    counting = replace(engines, segmenter=Counting())
+    handlers.look(opened, counting)
+    clicked(opened, counting)
+    x, y = middle(0)
+    handlers.mark(opened, counting, "add", [x + 4, y])
+    handlers.mark(opened, counting, "exclude", [100.0, 5.0])
+    assert Counting.embedded == 1
+    handlers.look(handlers.seek(opened, 3), counting)
+    assert Counting.embedded == 2
+
+
+def test_a_click_belongs_to_the_frame_that_the_user_saw(opened: Session, engines: Engines) -> None:
+    handlers.seek(opened, 2)
+    handlers.mark(opened, engines, "add", middle(9), 9)
+    assert opened.frame == 9 and opened.prompted() == [9]
+
+
+def test_a_box_selects_too(opened: Session, engines: Engines) -> None:
+    x, y = middle(0)
+    handlers.mark(opened, engines, "box", [x + 20, y + 20, x - 20, y - 20])  # any two corners
+    assert overlap(opened.view(0) == 1, SCENE.mask(0)) > 0.7
+
+
+def test_undo_redo_and_reset(opened: Session, engines: Engines) -> None:
+    clicked(opened, engines, 0)
+    first = opened.view(0)
+    clicked(opened, engines, 5)
+    handlers.seek(opened, 8)
+    handlers.undo(opened)
+    assert opened.frame == 5 and not opened.view(5).any()
+    assert (opened.view(0) == first).all()
+    handlers.redo(opened)
+    assert opened.view(5).any() and opened.prompted() == [0, 5]
+    handlers.undo(opened)
+    handlers.undo(opened)
+    handlers.undo(opened)  # nothing is left: nothing happens
+    assert not opened.marks and not opened.prompted()
+    handlers.redo(opened)
+    handlers.reset(opened)
+    assert not opened.marks and not opened.undone and opened.labels == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "frame"),
+    [
+        ("add", [-1, 5], None),
+        ("add", [128, 5], None),
+        ("add", [float("nan"), 5], None),
+        ("add", [True, 5], None),
+        ("add", ["1", 5], None),
+        ("add", [1], None),
+        ("add", None, None),
+        ("add", {"x": 1}, None),
+        ("box", [1, 2], None),
+        ("box", [5, 5, 5.5, 5.5], None),
+        ("box", [float("inf"), 0, 5, 5], None),
+        ("paint", [5, 5], None),
+        (["add"], [5, 5], None),
+        (None, [5, 5], None),
+        ("exclude", [5, 5], None),
+        ("add", [5, 5], 13),
+        ("add", [5, 5], -1),
+        ("add", [5, 5], 1.5),
+        ("add", [5, 5], "0"),
+        ("add", [5, 5], float("inf")),
+    ],
+)
+def test_what_no_click_can_be_is_refused(
+    opened: Session, engines: Engines, kind: object, at: object, frame: object
+) -> None:
+    with pytest.raises(PromptError):
+        handlers.mark(opened, engines, kind, at, frame)
+    assert not opened.marks and not opened.answers
+
+
+@pytest.mark.parametrize("label", [0, 2, -1, None, "1", 1.5, True, float("nan")])
+def test_an_object_that_is_not_there_is_refused(opened: Session, label: object) -> None:
+    for handler in (handlers.pick_object, handlers.delete_object):
+        with pytest.raises(PromptError):
+            handler(opened, label)
+
+
+def test_without_a_clip_nothing_works(session: Session, engines: Engines) -> None:
+    tries: list[Callable[[], object]] = [
+        lambda: handlers.seek(session, 0),
+        lambda: handlers.mark(session, engines, "add", [1, 1]),
+        lambda: handlers.add_object(session),
+        lambda: next(handlers.track(session, engines)),
+        lambda: next(handlers.remove(session, engines, FILL)),
+    ]
+    for attempt in tries:
+        with pytest.raises(InputError, match="no clip"):
+            attempt()
+    handlers.undo(session)
+    handlers.reset(session)
+    handlers.cancel(session)
+    handlers.back(session)
+    handlers.forth(session)
+    assert session.phase == "clip"
+
+
+def test_several_objects(opened: Session, engines: Engines) -> None:
+    handlers.add_object(opened)
+    assert opened.labels == [1]  # the first has no click yet
+    clicked(opened, engines)
+    handlers.add_object(opened)
+    assert opened.labels == [1, 2] and opened.label == 2
+    handlers.mark(opened, engines, "box", [90, 5, 120, 30])
+    shown = opened.shown()[0]
+    assert set(np.unique(shown)) == {0, 1, 2}
+    handlers.delete_object(opened, 1)
+    assert opened.labels == [2] and opened.label == 2
+    assert set(np.unique(opened.view(0))) == {0, 2}
+    assert all(mark.label == 2 for mark in opened.marks)
+    handlers.pick_object(opened, 2)
+    handlers.delete_object(opened, 2)
+    assert opened.labels == [1] and not opened.prompted()
+
+
+# ---------------------------------------------------------------- follow
+
+
+def test_following_fills_every_frame(opened: Session, engines: Engines) -> None:
+    told = run(handlers.track(clicked(opened, engines, 7), engines))
+    assert told and all(total is None or done <= total for _, done, total in told)
+    assert opened.tracked and not opened.stale and opened.job is None
+    overlaps = [overlap(opened.view(i) == 1, SCENE.mask(i)) for i in range(SCENE.frames)]
+    assert min(overlaps) > 0.6, overlaps
+
+
+def test_a_change_makes_it_stale_and_undo_does_not(followed: Session, engines: Engines) -> None:
+    assert not followed.stale
+    clicked(followed, engines, 10)
+    # the click hit what is selected already: that confirms it, as a mask of the user's own
+    assert followed.stale
+    with pytest.raises(PromptError, match="not followed"):
+        next(handlers.remove(followed, engines, FILL))
+    handlers.undo(followed)
+    assert not followed.stale
+
+
+def test_a_correction_starts_from_what_was_followed(followed: Session, engines: Engines) -> None:
+    before = followed.view(8) == 1
+    handlers.seek(followed, 8)
+    handlers.mark(followed, engines, "add", [120.0, 6.0])  # a patch of the plate
+    after = followed.view(8) == 1
+    assert (after & before).sum() == before.sum() and after[6, 120]
+    handlers.mark(followed, engines, "exclude", [120.0, 6.0])
+    cleaned = followed.view(8) == 1
+    assert not cleaned[6, 120]
+    assert overlap(cleaned, before) > 0.8
+    run(handlers.track(followed, engines))
+    assert not followed.stale
+    assert overlap(followed.view(12) == 1, SCENE.mask(12)) > 0.6
+
+
+def test_a_deleted_object_leaves_the_followed_masks(opened: Session, engines: Engines) -> None:
+    clicked(opened, engines)
+    handlers.add_object(opened)
+    handlers.mark(opened, engines, "box", [90, 5, 120, 30])
+    run(handlers.track(opened, engines))
+    handlers.delete_object(opened, 2)
+    assert not opened.stale  # what is left was followed
+    handlers.add_object(opened)
+    assert opened.labels == [1, 2]
+    with opened.masks() as store:
+        assert all(not (labels == 2).any() for _, labels in store.items())
+
+
+def test_cancelled_following_keeps_what_was(followed: Session, engines: Engines) -> None:
+    before = followed.view(12)
+    clicked(followed, engines, 10)
+    steps = handlers.track(followed, engines)
+    next(steps)
+    assert followed.job is not None
+    with pytest.raises(InputError, match="still running"):
+        handlers.reset(followed)
+    handlers.cancel(followed)
+    run(steps)
+    assert followed.job is None and followed.stale
+    assert (followed.view(12) == before).all()
+    assert not (followed.folder / "masks.new").exists()
+
+
+def test_closing_a_job_frees_it(followed: Session, engines: Engines) -> None:
+    steps = handlers.remove(followed, engines, FILL)
+    next(steps)
+    next(steps)
+    steps.close()
+    assert followed.job is None and followed.result is None
+    assert not (followed.folder / "out").exists()
+    assert followed.phase == "select"
+
+
+# ---------------------------------------------------------------- remove
+
+
+def test_the_square_is_gone(followed: Session, engines: Engines) -> None:
+    told = run(handlers.remove(followed, engines, FILL))
+    made = followed.result
+    assert made is not None and followed.phase == "result" and told
+    assert made.clean.name == "square-clean.mp4"
+    with VideoReader(made.clean) as clean:
+        assert len(clean) == SCENE.frames and clean.size == (96, 128)
+        assert [s.kind for s in clean.info.streams] == ["video", "audio"]
+        for frame in clean.frames():
+            hole = SCENE.mask(frame.index)
+            error = frame.image[hole].astype(float) - SCENE.plate(frame.index)[hole]
+            psnr = 10 * np.log10(255**2 / np.mean(error**2))
+            assert psnr > 24, (frame.index, psnr)
+    with zipfile.ZipFile(made.masks) as bundle:
+        assert len(bundle.namelist()) == SCENE.frames
+        assert decode_labels(bundle.read("000005.png")).shape == (96, 128)
+    assert made.frames_with_hole == SCENE.frames and made.seen_px > 0
+    handlers.back(followed)
+    assert followed.phase == "select" and followed.result is made
+    handlers.forth(followed)
+    assert followed.phase == "result"
+    clicked(followed, engines, 4)
+    assert followed.result is None  # it would not fit the selection any more
+
+
+def test_a_clip_that_browsers_do_not_play_gets_a_view(
+    session: Session, engines: Engines, tmp_path: Path
+) -> None:
+    scene = clips.Scene(width=65, height=49, frames=4, seed=2)
+    coding = clips.Coding(codec="ffv1", pix_fmt="yuv444p", sound="aac")
+    upload(session, clips.make(tmp_path / "raw.mkv", scene, coding).path)
+    assert session.clip is not None and not session.clip.plays
+    handlers.mark(session, engines, "box", [0, 12, 20, 40])
+    run(handlers.track(session, engines))
+    run(handlers.remove(session, engines, FILL))
+    assert session.result is not None
+    for view in (session.result.before_view, session.result.after_view):
+        with VideoReader(view) as video:
+            assert proxy.plays(video.info) and len(video) == 4
+            assert video.size == (48, 64)
+            assert {s.kind for s in video.info.streams} == {"video", "audio"}
+    with VideoReader(session.result.clean) as clean:
+        assert clean.size == (49, 65)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("a b.mov", "a-b"), ("..", "clip"), ("../x.mp4", "x"), ("Über.mp4", "Über"), ("", "clip")],
+)
+def test_names_of_downloads(name: str, stem: str) -> None:
+    assert handlers._stem(handlers._plain_name(name)) == stem
+
+
+# ---------------------------------------------------------------- render
+
+
+def test_every_part_is_rendered_in_every_state(opened: Session, engines: Engines) -> None:
+    def parts() -> dict[str, render.Part]:
+        found = render.render(opened)
+        assert set(found) == set(render.PARTS)
+        return found
+
+    start = parts()
+    assert not start["track"]["interactive"] and not start["remove"]["interactive"]
+    clicked(opened, engines)
+    marked = parts()
+    assert marked["track"]["interactive"] and not marked["remove"]["interactive"]
+    assert marked["stage"]["value"]["overlay"].startswith("data:image/png;base64,")
+    steps = handlers.track(opened, engines)
+    next(steps)
+    busy = parts()
+    assert busy["cancel"]["visible"] and not busy["track"]["interactive"]
+    assert busy["timer"]["active"] and "progressbar" in busy["status"]["value"]
+    run(steps)
+    done = parts()
+    assert done["remove"]["interactive"] and not done["track"]["interactive"]
+    assert not done["cancel"]["visible"]
+    run(handlers.remove(opened, engines, FILL))
+    result = parts()
+    assert result["result_step"]["visible"] and not result["select_step"]["visible"]
+    assert result["result"]["value"]["clean"].startswith("gradio_api/file=")
+    handlers.start_over(opened)
+    assert parts()["clip_step"]["visible"]
+
+
+def test_what_the_user_wrote_never_becomes_html(session: Session, clip: Path) -> None:
+    upload(session, clip, "<img src=x onerror=alert(1)>.mp4")
+    session.notice = "<script>alert(1)</script>"
+    parts = render.render(session)
+    for name in ("head", "facts", "objects", "status"):
+        assert not re.search(r"<(script|img)", parts[name]["value"])
+
+
+def test_the_frame_count_and_doubts_are_told_from_one(followed: Session) -> None:
+    followed.doubtful = (3, 4, 5, 9)
+    told = render.status(followed)
+    assert 'data-frame="3">4<' in told and 'data-frame="9">10<' in told
+    assert 'data-frame="4"' not in told
+
+
+# ---------------------------------------------------------------- the page's own
+
+
+def test_errors_become_sentences(
+    session: Session, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    gradio = pytest.importorskip("gradio")
+    from inpainterz.ui.page import _Wiring, sentence
+
+    wiring = _Wiring(tmp_path, gradio.State(None), [])
+
+    def fails(error: Exception) -> str:
+        def handler(_: Session) -> Session:
+            raise error
+
+        steps = wiring._run(session, handler)
+        shown = next(steps)
+        assert shown[0] is session
+        with pytest.raises(gradio.Error) as told:
+            next(steps)
+        return str(told.value.message)
+
+    assert fails(PromptError("<b>no</b>", "Click")) == "&lt;b&gt;no&lt;/b&gt;. Click."
+    path = session.folder / "out" / "x.mp4"
+    assert sentence(session, InpainterzError(f"{path} is full")) == "Out/x.mp4 is full."
+
+
+@pytest.mark.logs_errors
+def test_what_nobody_expected_is_logged_and_told_plainly(
+    session: Session, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    gradio = pytest.importorskip("gradio")
+    from inpainterz.ui.page import SORRY, _Wiring
+
+    def handler(_: Session) -> Session:
+        raise ZeroDivisionError("secret detail")
+
+    steps = _Wiring(tmp_path, gradio.State(None), [])._run(session, handler)
+    next(steps)
+    with pytest.raises(gradio.Error) as told:
+        next(steps)
+    assert told.value.message == SORRY
+    assert "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize("values", [(False, None, 2), (False, "x", 2), (False, 1e9, 2)])
+def test_settings_are_checked(values: tuple[Any, Any, Any]) -> None:
+    pytest.importorskip("gradio")
+    from inpainterz.ui.page import _fill
+
+    with pytest.raises(OptionError):
+        _fill(*values)
+    assert _fill(True, None, 2) == FillOptions(feather_px=2)
+
+
+def test_masks_pack_and_unpack() -> None:
+    mask = SCENE.mask(5)
+    assert (unpack(pack(mask), mask.shape) == mask).all()
+    nothing = np.zeros((7, 5), np.bool_)
+    assert not unpack(pack(nothing), (7, 5)).any()
