@@ -171,16 +171,17 @@ def test_lossless_is_bit_identical_outside_the_hole(source: VideoReader, tmp_pat
             assert np.array_equal(luma[0][outside], luma[1][outside])
             for index in range(1, len(was.planes)):
                 a, b = plane_view(was, index), plane_view(now, index)
-                small = cv2.resize(
-                    hole.view(np.uint8), a.shape[::-1], interpolation=cv2.INTER_AREA
-                )
+                small = cv2.resize(hole.view(np.uint8), a.shape[::-1], interpolation=cv2.INTER_AREA)
                 far = cv2.dilate(small, np.ones((3, 3), np.uint8)) == 0
                 assert np.array_equal(a[far], b[far])
+        if result.info.pix_fmt == "yuv444p" != source.info.pix_fmt:
+            return  # turned at an odd size: each pixel got a chroma sample, none is interpolated
         for was, now in zip(source.frames(), result.frames(), strict=True):
             assert np.array_equal(was.image[~hole], now.image[~hole])
     if source.info.interlaced:
         return
-    for decode in (_by_opencv, _by_pyav):
+    deep = av.VideoFormat(source.info.pix_fmt).components[0].bits > 8
+    for decode in (_by_pyav,) if deep else (_by_opencv, _by_pyav):  # OpenCV smears deep luma
         was, now = decode(source.path), decode(tmp_path / "out.mkv")
         if was.shape[:2] == hole.shape and now.shape == was.shape:
             assert np.array_equal(was[~hole], now[~hole]), decode.__name__
@@ -235,7 +236,7 @@ SOUNDS = {
         codec="mjpeg", pix_fmt="yuvj420p", sound="pcm_s16le", time_base=Fraction(1, 25)
     ),
     "flac.mkv": Coding(sound="flac", time_base=MS),
-    "mp3.mkv": Coding(sound="libmp3lame", time_base=MS),
+    "mp2.mkv": Coding(sound="mp2", time_base=MS),
 }
 
 
@@ -433,7 +434,9 @@ def test_options_are_checked(bad: dict[str, object]) -> None:
 def test_pixel_formats_that_a_codec_does_not_have(tmp_path: Path, plain: VideoReader) -> None:
     with pytest.raises(OptionError, match="no pixel format"):
         VideoWriter(tmp_path / "a.mp4", plain, options=WriteOptions(pix_fmt="yuv420p12le"))
-    odd = VideoReader(clips.make(tmp_path / "odd.mp4", Scene(75, 49), Coding(pix_fmt="yuv444p")).path)
+    odd = VideoReader(
+        clips.make(tmp_path / "odd.mp4", Scene(75, 49), Coding(pix_fmt="yuv444p")).path
+    )
     with pytest.raises(OptionError, match="odd size"):
         VideoWriter(tmp_path / "a.mp4", odd, options=WriteOptions(pix_fmt="yuv420p"))
     rewrite(plain, tmp_path / "deep.mp4", WriteOptions(pix_fmt="yuv420p10le", preset="ultrafast"))
@@ -482,22 +485,26 @@ def test_a_run_that_stops_keeps_what_was_there(plain: VideoReader, tmp_path: Pat
 
 
 def test_frames_come_in_order_and_all(plain: VideoReader, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="frame 3 came where 0"), VideoWriter(
-        tmp_path / "a.mp4", plain
-    ) as writer:
+    with (
+        pytest.raises(InputError, match="frame 3 came where 0"),
+        VideoWriter(tmp_path / "a.mp4", plain) as writer,
+    ):
         writer.write(plain.frame(3))
-    with pytest.raises(VideoEncodeError, match="frame 2 of 12"), VideoWriter(
-        tmp_path / "a.mp4", plain
-    ) as writer:
+    with (
+        pytest.raises(VideoEncodeError, match="frame 2 of 12"),
+        VideoWriter(tmp_path / "a.mp4", plain) as writer,
+    ):
         writer.write(plain.frame(0))
         writer.write(plain.frame(1))
-    with pytest.raises(InputError, match="another size"), VideoWriter(
-        tmp_path / "a.mp4", plain
-    ) as writer:
+    with (
+        pytest.raises(InputError, match="another size"),
+        VideoWriter(tmp_path / "a.mp4", plain) as writer,
+    ):
         writer.write(plain.frame(0), np.zeros((3, 3), np.bool_))
-    with pytest.raises(InputError, match="another size"), VideoWriter(
-        tmp_path / "a.mp4", plain
-    ) as writer:
+    with (
+        pytest.raises(InputError, match="another size"),
+        VideoWriter(tmp_path / "a.mp4", plain) as writer,
+    ):
         writer.write(replace(plain.frame(0), image=np.zeros((3, 3, 3), np.uint8)))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plain.mp4"]
 
@@ -530,16 +537,19 @@ def test_a_full_disk_is_one_sentence(
 
 
 def test_a_source_that_breaks_on_the_way(tmp_path: Path) -> None:
-    clip = clips.make(tmp_path / "a.mkv", Scene(), Coding(sound=None, options={"g": "1"}, time_base=MS))
+    clip = clips.make(
+        tmp_path / "a.mkv", Scene(), Coding(sound=None, options={"g": "1"}, time_base=MS)
+    )
     frames = list(VideoReader(clip.path).frames())
     with av.open(str(clip.path)) as container:
         packet = [p for p in container.demux(video=0) if p.size][10]
     data = clip.path.read_bytes()
     clip.path.write_bytes(data.replace(bytes(packet), bytes(packet.size)))
     source = VideoReader(clip.path)
-    with pytest.raises(VideoDecodeError, match="frame 10"), VideoWriter(
-        tmp_path / "out.mp4", source
-    ) as writer:
+    with (
+        pytest.raises(VideoDecodeError, match="frame 10"),
+        VideoWriter(tmp_path / "out.mp4", source) as writer,
+    ):
         for frame in frames:
             writer.write(frame)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv"]
@@ -571,7 +581,9 @@ def tiny(tmp_path: Path) -> Callable[[list[int], int, int], VideoReader]:
     return make
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     steps=st.lists(st.integers(1, 400_000), min_size=1, max_size=10),
     start=st.integers(0, 10**6),

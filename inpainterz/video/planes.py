@@ -97,8 +97,11 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
-    """Whether luma runs 0..255 (JPEG) and not 16..235; what nobody says is 16..235."""
-    return frame.color_range == 2 or frame.format.name.startswith("yuvj")
+    """Whether luma runs 0..255 (JPEG) and not 16..235; what nobody says is 16..235.
+
+    Grey alone is always 0..255: swscale, and so OpenCV, takes it so, whatever the file says.
+    """
+    return frame.color_range == 2 or frame.format.name.startswith(("yuvj", "gray"))
 
 
 def to_rgb(frame: av.VideoFrame) -> Image:
@@ -309,7 +312,8 @@ def _cells(array: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]
 def copy_times_and_colours(source: av.VideoFrame, target: av.VideoFrame) -> None:
     """Give `target` the presentation time and the colour tags of `source`."""
     target.pts = source.pts
-    target.time_base = source.time_base
+    if source.time_base is not None:
+        target.time_base = source.time_base
     target.colorspace = source.colorspace
     target.color_range = 2 if is_full_range(source) else source.color_range
     target.color_primaries = source.color_primaries

@@ -471,7 +471,7 @@ class _Movie:
         context.colorspace = info.color_space
         if was.colours == "rgb" != now.colours:
             context.colorspace, context.color_range = 6, 1  # as `upright` converts it
-        elif info.pix_fmt.startswith("yuvj"):
+        elif info.pix_fmt.startswith(("yuvj", "gray")):
             context.color_range = 2
         self._limited = _CODECS[codec].limited
         if self._limited:
@@ -482,6 +482,9 @@ class _Movie:
         smooth = now.is_subsampled and (odd or (now.bits > 8 and now.shift_y > 0))
         self._chroma_margin = 2 if codec == "ffv1" and smooth else 0
         context.options = _encoder_options(codec, options)
+        if codec == "hevc" and self._stop - self._start < 8:
+            # x265 makes up decoding times of clips that are shorter than its reordering
+            context.options["x265-params"] += ":bframes=0"
         if info.codec in _CHROMA_LEFT and now.is_subsampled:
             context.options["chroma_sample_location"] = "left"  # FFV1 has no word for it of its own
         if codec == "hevc" and container in ("mp4", "mov"):
