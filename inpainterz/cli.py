@@ -329,7 +329,6 @@ def engines(as_json: AsJson = False) -> None:
     """List the engines: which can run here, which need weights, and their licences."""
     from inpainterz import weights
     from inpainterz.engines import ENGINES
-    from inpainterz.errors import WeightsMissing
 
     rows = []
     for entry in ENGINES:
@@ -339,10 +338,8 @@ def engines(as_json: AsJson = False) -> None:
             card = weights.card(entry.weights)
             row |= {"licence": card.licence, "commercial": card.commercial}
             row["weights"] = card.name
-            try:
-                weights.locate(card.name)
-            except WeightsMissing as missing:
-                row |= {"ready": False, "fetch": missing.command}
+            if weights.find(card.name) is None:
+                row |= {"ready": False, "fetch": f"inpainterz weights fetch {card.name}"}
         rows.append(row)
     if as_json:
         _print_json({"engines": rows})
