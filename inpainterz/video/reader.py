@@ -47,9 +47,9 @@ _OPEN_OPTIONS = {
 _NO_PRESENTATION_TIMES = ("avi", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "obu")
 _NO_SEEKING = ("mpeg", "mpegvideo", "h264", "hevc", "m4v", "obu")  # times go wrong after one
 _REORDERED = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")  # may have B-frames
-_BACKWARDS_BYTES = (
-    64 * 2**20
-)  # what backwards() may keep decoded, when more than `chunk` frames fit
+_BACKWARDS_BYTES = 64 * 2**20  # what backwards() may keep decoded, beyond `chunk` frames
+_BACKWARDS_FRAMES = 128  # and how many: a short clip takes no less memory than a long one
+_PIXEL_LIMIT = 2**27  # 16384 x 8192; a file that claims more is refused before it is decoded
 _EVEN_SECONDS = Fraction(1, 1000)  # Matroska and FLV round times to this
 _DECODER_THREADS = min(4, os.cpu_count() or 1)  # each thread of a frame-threaded decoder holds one
 
@@ -340,7 +340,7 @@ class VideoReader:
         """Yield frames from `start` (the last where None) down to `stop`, both included.
 
         Decoders run forwards only, so a stretch is decoded and handed out in reverse. It is
-        `chunk` frames long, or longer where more fit in 64 MB.
+        `chunk` frames long, or up to 128 where they fit in 64 MB.
 
         Raises:
             OptionError: the range does not lie in the clip, or `chunk` is less than 1.
@@ -354,7 +354,8 @@ class VideoReader:
             low = max(stop, high + 1 - chunk)
             held: list[av.VideoFrame] = []
             if self._bytes_per_frame:
-                low = max(stop, min(low, high + 1 - _BACKWARDS_BYTES // self._bytes_per_frame))
+                fit = min(_BACKWARDS_FRAMES, _BACKWARDS_BYTES // self._bytes_per_frame)
+                low = max(stop, min(low, high + 1 - fit))
             with closing(self.natives(low, high + 1)) as natives:
                 held.extend(natives)
             for index in range(high, low - 1, -1):
@@ -469,6 +470,7 @@ class VideoReader:
             stream = container.streams[self._stream_index]
             assert isinstance(stream, av.VideoStream)
             stream.thread_type = ThreadType.AUTO
+            stream.codec_context.options = {"max_pixels": str(_PIXEL_LIMIT)}
             stream.codec_context.thread_count = _DECODER_THREADS
             for other in container.streams:
                 if other.index != stream.index:
@@ -650,6 +652,11 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
             raise VideoOpenError(
                 f"the video in {path} is coded in a way that cannot be decoded here",
                 "Convert it to H.264 first",
+            )
+        if stream.width * stream.height > _PIXEL_LIMIT:
+            raise VideoOpenError(
+                f"{path} says it is {stream.width}x{stream.height}, which is too large",
+                "Scale it down first",
             )
         return stream
     raise VideoOpenError(f"{path} has no video stream", "Name a file with pictures in it")
