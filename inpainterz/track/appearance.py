@@ -16,6 +16,13 @@ DESCRIPTOR = 15
 """Numbers in a descriptor."""
 
 
+_LOOKS = 13
+"""How many of them are about looks, not place; they come first."""
+
+_NOTHING = 1e-4
+"""The density that is taken for none at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an object is, the coordinates in which its parts keep their places."""
@@ -113,26 +120,40 @@ class Memory:
         kept.append(sample)
         del kept[:-limit]
 
-    def log_ratios(self, descriptors: Map) -> tuple[Map, Map]:
+    def likeness(self, descriptors: Map) -> tuple[Map, Map, Map]:
         """How much more each pixel looks like the object than like its surroundings.
 
         Args:
             descriptors: (N, `DESCRIPTOR`).
 
         Returns:
-            Two (N,) logarithms of the ratio of kernel densities: by the frames that were shown,
-            and by those seen since. 0 where neither resembles anything known.
+            (N,) each: the logarithm of the ratio of kernel densities by the frames that were
+            shown, 0 where neither resembles anything known; the same by those seen since; and
+            how new the pixel is to what was shown, 0..1.
         """
-        shown = _log_ratio(descriptors, self.shown)
-        return shown, _log_ratio(descriptors, self.seen) if self.seen else shown
+        if not self.shown:  # the object filled the whole picture: nothing to tell it from
+            nothing = np.zeros(len(descriptors), np.float32)
+            return nothing, nothing, nothing + 1
+        shown, new = _log_ratio(descriptors, self.shown)
+        seen = _log_ratio(descriptors, self.seen)[0] if self.seen else shown
+        return shown, seen, new
+
+    def likeness_anywhere(self, descriptors: Map) -> Map:
+        """(N,) the log ratio by all frames known, wherever in the picture a pixel lies."""
+        known = self.shown + self.seen
+        if not known:
+            return np.zeros(len(descriptors), np.float32)
+        return _log_ratio(descriptors, known, parts=_LOOKS)[0]
 
 
-def _log_ratio(descriptors: Map, kept: list[Samples]) -> Map:
-    density = [
-        _density(descriptors, np.concatenate([getattr(s, part) for s in kept]))
+def _log_ratio(descriptors: Map, kept: list[Samples], parts: int = DESCRIPTOR) -> tuple[Map, Map]:
+    at = np.ascontiguousarray(descriptors[:, :parts])
+    inside, outside = (
+        np.log(_density(at, np.concatenate([getattr(s, part)[:, :parts] for s in kept])) + _NOTHING)
         for part in ("inside", "outside")
-    ]
-    return np.asarray(np.log(density[0] + 1e-4) - np.log(density[1] + 1e-4), np.float32)
+    )
+    new = np.maximum(inside, outside) / np.log(_NOTHING)
+    return np.asarray(inside - outside, np.float32), np.asarray(np.clip(new, 0, 1), np.float32)
 
 
 def _density(at: Map, samples: Map) -> Map:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from inpainterz import motion
 from inpainterz.errors import OptionError, PromptError
-from inpainterz.track.appearance import Memory, Place, describe
+from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe
 from inpainterz.track.background import Background
 from inpainterz.track.cues import Moved, gather, own_motion
 from inpainterz.track.refine import cut, edge_weights, guided
@@ -58,6 +58,7 @@ class _Object:
     lost: int = 0  # frames since it was last seen
     steps: int = 0
     confidence: float = 1.0
+    signs: tuple[float, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -132,15 +133,23 @@ class BuiltinTracker:
         thing = _Object(belief, Memory() if old is None else old.memory, place, (belief, place))
         if old is not None:
             thing.velocity = old.velocity
-        self._remember(state, view, thing, shown=True)
+        self._remember(state, view, thing, belief, shown=True)
         state.objects[label] = thing
 
-    def _remember(self, state: _State, view: _View, thing: _Object, *, shown: bool) -> None:
-        y0, y1, x0, x1 = _window(thing.belief > 0.5)
+    def _remember(
+        self,
+        state: _State,
+        view: _View,
+        thing: _Object,
+        belief: Map,
+        *,
+        shown: bool = False,
+    ) -> None:
+        y0, y1, x0, x1 = _window(belief > 0.5)
         crop = np.s_[y0:y1, x0:x1]
         thing.memory.learn(
             describe(view.lab[crop], thing.place, (x0, y0)),
-            thing.belief[crop],
+            belief[crop],
             shown=shown,
             count=500 if shown else 150,
             random=state.random,
@@ -181,72 +190,154 @@ class BuiltinTracker:
         matrix: motion.Homography,
         prior: Map,
     ) -> None:
-        before = cv2.perspectiveTransform(
-            np.asarray([[[thing.place.x, thing.place.y]]], np.float64), matrix
-        )[0, 0]
-        thing.place = Place(
-            float(before[0]) + thing.velocity[0],
-            float(before[1]) + thing.velocity[1],
-            thing.place.size,
-        )
+        """Find one object.
+
+        Args:
+            state, view: the clip so far and the frame.
+            thing: the object, brought up to date.
+            moved: the motion of the picture.
+            matrix: the motion of the camera, from the last frame to this one.
+            prior: (h, w) the object's last mask, carried along the flow.
+        """
+        last = thing.place
+        still = _carry(matrix, last)  # where it would be, were it fixed to the background
+        thing.place = Place(still.x + thing.velocity[0], still.y + thing.velocity[1], last.size)
+        if thing.lost:
+            found = self._search(state, thing, view, moved)
+            if found is None:
+                self._lose(thing)
+                return
+            prior, thing.place = found
         y0, y1, x0, x1 = _window(prior > 0.5, thing.place)
-        crop = np.s_[y0:y1, x0:x1]
-        if crop[0].start >= crop[0].stop or crop[1].start >= crop[1].stop:
-            self._lose(thing, prior)
+        if y0 >= y1 or x0 >= x1:
+            self._lose(thing)
             return
-        near = prior[crop]
-        own = own_motion(moved, crop, near)
-        if own is not None and (near > 0.5).sum() > 0.15 * thing.place.size**2:
-            back_to = Place(
-                thing.place.x - thing.velocity[0], thing.place.y - thing.velocity[1], 1.0
-            )
-            was = cv2.perspectiveTransform(
-                np.asarray([[[back_to.x, back_to.y]]], np.float64), np.linalg.inv(matrix)
-            )[0, 0]
-            thing.place = own.carry(Place(float(was[0]), float(was[1]), thing.place.size))
-        place = thing.place
-        lab = view.lab[crop]
-        cues = gather(lab, near, crop, place, moved, own, thing.memory, state.background)
+        crop = np.s_[y0:y1, x0:x1]
+        near, lab = prior[crop], view.lab[crop]
+        own = None if thing.lost else own_motion(moved, crop, near)
+        if own is not None and (near > 0.5).sum() > 0.15 * last.size**2:
+            thing.place = own.carry(last)
+        cues = gather(lab, near, crop, thing.place, moved, own, thing.memory, state.background)
         evidence = cues.evidence()
-        found = cut(
+        belief = cut(
             -evidence,
             edge_weights(lab),
             np.asarray(evidence > 0, np.float32),
             smoothness=self.options.smoothness_px,
         )
-        thing.belief = np.zeros_like(prior)
-        thing.belief[crop] = found
-        now = found > 0.5
+        now = belief > 0.5
         area = float(now.sum())
-        if not area:
-            self._lose(thing, prior)
+        fresh = cues.fresh()
+        quality = _quality(fresh, now)
+        fullness = area / last.size**2
+        if fullness < 0.1 or (
+            thing.lost and (fullness < 0.3 or float(cues.shown[now].mean()) < 0.7)
+        ):
+            self._lose(thing)
             return
-        overlap = float((now & (near > 0.5)).sum()) / max(1.0, float((now | (near > 0.5)).sum()))
-        trust = float(moved.trusted[crop][now].mean())
-        separation = float((cues.shown[now] > 0).mean())
-        score = overlap * (0.3 + 0.7 * trust) * (0.3 + 0.7 * separation)
-        thing.confidence = float(min(1.0, 0.7 * thing.confidence + 0.3 * score, score * 1.5))
-        thing.steps += 1
-        if score > 0.4:
-            seen = _place(thing.belief)
-            pull = 0.15
-            thing.place = Place(
-                place.x + pull * (seen.x - place.x),
-                place.y + pull * (seen.y - place.y),
-                place.size + pull * (seen.size - place.size),
-            )
-            step = thing.place.x - before[0], thing.place.y - before[1]
-            thing.velocity = (
-                0.7 * thing.velocity[0] + 0.3 * float(step[0]),
-                0.7 * thing.velocity[1] + 0.3 * float(step[1]),
-            )
-            if thing.steps % 2 == 0:
-                self._remember(state, view, thing, shown=False)
-
-    def _lose(self, thing: _Object, prior: Map) -> None:
-        thing.confidence = 0.0
         thing.belief = np.zeros_like(prior)
+        thing.belief[crop] = belief
+        kept = float((now & (near > 0.5)).sum()) / max(1.0, float((now | (near > 0.5)).sum()))
+        whole = min(1.0, fullness, 1 / fullness)
+        score = quality * (0.5 + 0.5 * kept) * (0.4 + 0.6 * whole)
+        thing.signs = (quality, kept, whole, float(moved.trusted[crop][now].mean()), score)
+        thing.confidence = min(score, 0.8 * thing.confidence + 0.2 * score)
+        if thing.lost:
+            thing.lost, thing.velocity = 0, (0.0, 0.0)
+        thing.steps += 1
+        if quality > 0.5 and fullness > 0.5 and (fresh[now] > 0.5).any():
+            seen, pull = _place(thing.belief), 0.15
+            thing.place = Place(
+                thing.place.x + pull * (seen.x - thing.place.x),
+                thing.place.y + pull * (seen.y - thing.place.y),
+                thing.place.size + pull * (seen.size - thing.place.size),
+            )
+            thing.velocity = (
+                0.7 * thing.velocity[0] + 0.3 * (thing.place.x - still.x),
+                0.7 * thing.velocity[1] + 0.3 * (thing.place.y - still.y),
+            )
+            thing.good = thing.belief, thing.place
+            if thing.steps % 2 == 0:
+                agreed = np.zeros_like(prior)  # what only its past speaks for is not learnt
+                agreed[crop] = np.where(now, 0.5 + 0.5 * (fresh > 0.5), 0.5 * (fresh > -0.5))
+                self._remember(state, view, thing, agreed)
+
+    def _search(
+        self, state: _State, thing: _Object, view: _View, moved: Moved
+    ) -> tuple[Map, Place] | None:
+        """Look for a lost object around where it should be, by its looks and last shape.
+
+        Returns:
+            A faint mask (h, w) where it seems to be, and its place; None if it is nowhere.
+        """
+        step = 2
+        place = thing.place
+        reach = place.size * min(2.5, 1.0 + 0.2 * thing.lost)
+        y0, y1 = (int(np.clip(place.y + d, 0, view.grey.shape[0])) for d in (-reach, reach))
+        x0, x1 = (int(np.clip(place.x + d, 0, view.grey.shape[1])) for d in (-reach, reach))
+        if y1 - y0 < 8 or x1 - x0 < 8:
+            return None
+        crop = np.s_[y0:y1, x0:x1]
+        lab = view.lab[crop]
+        looks = describe(lab, place, (x0, y0))[::step, ::step]
+        rows, columns = looks.shape[:2]
+        odds = thing.memory.likeness_anywhere(looks.reshape(-1, DESCRIPTOR)).reshape(rows, columns)
+        free = np.ones(lab.shape[:2], np.bool_)
+        differs, known = state.background.differs(lab, crop, free, int(0.5 * reach))
+        odds = np.clip(odds, -4, 4) * 0.48 - 0.3
+        odds += (0.34 * known * (np.clip(differs, 0, 4) - 1.3))[::step, ::step]
+        shape, at = thing.good
+        half = int(np.ceil(1.5 * place.size / step))
+        scale = place.size / at.size / step
+        template = np.asarray(
+            cv2.warpAffine(
+                shape.astype(np.float32),
+                np.asarray(
+                    [[scale, 0, half - scale * at.x], [0, scale, half - scale * at.y]], np.float64
+                ),
+                (2 * half + 1, 2 * half + 1),
+            )
+            > 0.5,
+            np.float32,
+        )
+        inside = float(template.sum())
+        if inside < 4:
+            return None
+        ring = np.asarray(cv2.dilate(template, np.ones((5, 5), np.uint8)), np.float32) - template
+        kernel = template / inside - 0.3 * ring / max(1.0, float(ring.sum()))
+        padded = cv2.copyMakeBorder(
+            odds.astype(np.float32), half, half, half, half, cv2.BORDER_CONSTANT, value=-1.0
+        )
+        fits = np.asarray(cv2.filter2D(padded, cv2.CV_32F, kernel))[half:-half, half:-half]
+        row, column = np.unravel_index(int(np.argmax(fits)), fits.shape)
+        if fits[row, column] < 0.6:
+            return None
+        there = Place(x0 + float(column) * step, y0 + float(row) * step, place.size)
+        grow = there.size / at.size
+        faint = cv2.warpAffine(
+            shape.astype(np.float32),
+            np.asarray([[grow, 0, there.x - grow * at.x], [0, grow, there.y - grow * at.y]]),
+            shape.shape[::-1],
+        )
+        return 0.75 * np.asarray(faint, np.float32), there
+
+    @staticmethod
+    def _lose(thing: _Object) -> None:
+        thing.confidence = 0.0
+        thing.belief = np.zeros_like(thing.belief)
+        thing.velocity = (0.95 * thing.velocity[0], 0.95 * thing.velocity[1])
         thing.lost += 1
+
+
+def _quality(fresh: Map, now: Mask) -> float:
+    """The IoU that a mask may be expected to have, were the odds of this frame the truth."""
+    odds = 1 / (1 + np.exp(-fresh))
+    return float(odds[now].sum() / max(1.0, float(now.sum() + odds[~now].sum())))
+
+
+def _carry(matrix: motion.Homography, place: Place) -> Place:
+    at = matrix @ np.asarray([place.x, place.y, 1.0])
+    return Place(float(at[0] / at[2]), float(at[1] / at[2]), place.size)
 
 
 def _place(belief: Map) -> Place:

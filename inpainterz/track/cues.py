@@ -95,6 +95,8 @@ class Cues:
     """-5..5, log ratio of likeness to what the user showed."""
     seen: Map
     """-5..5, log ratio of likeness to what was seen since."""
+    new: Map
+    """0..1, how little it resembles anything in what the user showed."""
     differs: Map
     """0..4, difference from the background that was seen there."""
     known: Map
@@ -106,22 +108,25 @@ class Cues:
     mismatch: Map
     """0..4, how far the colour differs from where the flow says it comes from."""
 
-    def evidence(self) -> Map:
-        """The log odds of the object, all taken together.
+    def fresh(self) -> Map:
+        """The log odds of the object by this frame alone, whatever the last mask was.
 
-        The weights are a logistic regression on clips with true masks; leaving any one clip out
-        changes them by less than a tenth or so.
+        The weights here and in `evidence` are a logistic regression on clips with true masks;
+        leaving any one clip out changes them by a tenth or so. What was seen since counts where
+        a pixel is new to what was shown: elsewhere the truth is at hand.
         """
-        sure = self.trust * np.clip(1 - 0.5 * self.mismatch, 0, 1)
         return np.asarray(
-            -1.3
-            + 0.31 * self.prior * sure
-            + 1.0 * self.depth
-            + 0.6 * self.shown
-            + 0.13 * self.seen
-            + 0.43 * self.known * (self.differs - 1.3)
-            + 0.23 * self.moves
+            -0.9
+            + 0.48 * self.shown
+            + 0.3 * self.seen * self.new
+            + 0.34 * self.known * (self.differs - 1.3)
+            + 0.2 * self.moves
         )
+
+    def evidence(self) -> Map:
+        """The log odds of the object, all taken together."""
+        sure = self.trust * np.clip(1 - 0.5 * self.mismatch, 0, 1)
+        return np.asarray(self.fresh() + 0.35 * self.prior * sure + 1.15 * self.depth)
 
 
 def gather(
@@ -162,6 +167,7 @@ def gather(
         trust=moved.trusted[crop].astype(np.float32),
         shown=np.clip(ratios[0], -5, 5),
         seen=np.clip(ratios[1], -5, 5),
+        new=ratios[2],
         differs=np.clip(differs, 0, 4),
         known=known,
         moves=moves,
@@ -170,12 +176,16 @@ def gather(
     )
 
 
-def likeness(lab: Map, crop: Crop, place: Place, memory: Memory) -> tuple[Map, Map]:
-    """`Memory.log_ratios` at every second pixel of a window."""
+def likeness(lab: Map, crop: Crop, place: Place, memory: Memory) -> tuple[Map, Map, Map]:
+    """`Memory.likeness` at every second pixel of a window."""
     descriptors = describe(lab, place, (crop[1].start, crop[0].start))[::2, ::2]
-    shape = descriptors.shape[:2]
-    shown, seen = memory.log_ratios(descriptors.reshape(-1, DESCRIPTOR))
-    return shown.reshape(shape), seen.reshape(shape)
+    rows, columns = descriptors.shape[:2]
+    shown, seen, new = memory.likeness(descriptors.reshape(-1, DESCRIPTOR))
+    return (
+        shown.reshape(rows, columns),
+        seen.reshape(rows, columns),
+        new.reshape(rows, columns),
+    )
 
 
 def _depth(near: Map, place: Place) -> Map:
