@@ -36,6 +36,8 @@ KERNEL, STRIDE, PADDING = 7, 3, 3
 WINDOW = (5, 9)
 REACH = (2, 4)
 """How far attention looks beyond its window, in tokens; and in pooled windows."""
+KEYS_AT_ONCE = 1 << 16
+"""Keys and values gathered at a time, 8 KiB each in float32: bounds memory on large frames."""
 OFFSET_GROUPS = 16
 MAX_OFFSET = 10.0
 """Feature pixels that a deformable sample may move away from the flow."""
@@ -350,6 +352,27 @@ def pooled_neighbourhood(n_windows: int, m_windows: int) -> tuple[Tensor, Tensor
     return index, there
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Attended:
+    """What each window attends to, the same in all blocks."""
+
+    index: Tensor
+    """(windows, K) int64 into the n * m tokens, row by row, with the pooled windows after them."""
+    there: Tensor | None
+    """(windows, K) bool, False where `index` only fills up; None if it nowhere does."""
+
+    @staticmethod
+    def of(n: int, m: int, device: torch.device) -> Attended:
+        """For a grid of n x m tokens."""
+        near = neighbourhood(n, m)
+        far, far_there = pooled_neighbourhood(n // WINDOW[0], m // WINDOW[1])
+        index = torch.cat((near, far + n * m), 1).to(device)
+        if bool(far_there.all()):
+            return Attended(index, None)
+        there = torch.cat((torch.ones_like(near, dtype=torch.bool), far_there), 1)
+        return Attended(index, there.to(device))
+
+
 class FocalAttention(nn.Module):
     """Windows of tokens attend to their surroundings and to pooled windows, in all frames."""
 
@@ -361,43 +384,46 @@ class FocalAttention(nn.Module):
         self.qkv = nn.Linear(HIDDEN, 3 * HIDDEN)
         self.proj = nn.Linear(HIDDEN, HIDDEN)
 
-    def forward(self, x: Tensor, pooled: Tensor, queries: int) -> Tensor:
+    def forward(self, x: Tensor, pooled: Tensor, queries: int, keys: Attended) -> Tensor:
         """(B, T, n, m, 512) and (B, T, n/5, m/9, 512) to (B, `queries`, n, m, 512).
 
         Only the first `queries` frames ask; all frames are seen.
         """
         b, t, n, m, _ = x.shape
         rows, columns = n // WINDOW[0], m // WINDOW[1]
-        windows = rows * columns
         weight, bias = self.qkv.weight, self.qkv.bias
 
         q = F.linear(x[:, :queries], weight[:HIDDEN], bias[:HIDDEN])  # (B, Q, n, m, 512)
         q = q.view(b, queries, rows, WINDOW[0], columns, WINDOW[1], HEADS, -1)
-        q = q.permute(0, 2, 4, 6, 1, 3, 5, 7)  # (B, rows, columns, heads, Q, 5, 9, 128)
-        q = q.reshape(b * windows, HEADS, queries * WINDOW[0] * WINDOW[1], -1)
+        q = q.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(1, 2)  # (B, windows, heads, Q, 5, 9, 128)
+        q = q.flatten(3, 5)  # (B, windows, heads, Q*45, 128)
 
-        near = neighbourhood(n, m).to(x.device)
-        far, there = (i.to(x.device) for i in pooled_neighbourhood(rows, columns))
-        kv_weight, kv_bias = weight[HIDDEN:], bias[HIDDEN:]
-        kv = F.linear(x.flatten(2, 3), kv_weight, kv_bias)  # (B, T, n*m, 1024)
-        kv_pooled = F.linear(pooled.flatten(2, 3), kv_weight, kv_bias)
-        gathered = torch.cat((kv[:, :, near], kv_pooled[:, :, far]), 3)  # (B, T, windows, K, 1024)
-        k, v = (
-            torch.unflatten(part, -1, (HEADS, -1))
-            .permute(0, 2, 4, 1, 3, 5)
-            .reshape(b * windows, HEADS, t * gathered.shape[3], -1)
-            for part in gathered.chunk(2, -1)
-        )
-        mask = None
-        if not bool(there.all()):
-            seen = torch.cat((torch.ones_like(near, dtype=torch.bool), there), 1)
-            mask = seen[:, None].expand(windows, t, -1).flatten(1)  # (windows, T*K)
-            mask = mask.repeat(b, 1)[:, None, None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = out.view(b, rows, columns, HEADS, queries, *WINDOW, -1)
+        all_keys = torch.cat((x.flatten(2, 3), pooled.flatten(2, 3)), 2)
+        kv = F.linear(all_keys, weight[HIDDEN:], bias[HIDDEN:])  # (B, T, n*m + windows, 1024)
+        some = max(1, KEYS_AT_ONCE // (b * t * keys.index.shape[1]))
+        done = []
+        for first in range(0, rows * columns, some):
+            part = slice(first, first + some)
+            k, v = self._gather(kv, keys.index[part])
+            mask = None
+            if keys.there is not None:
+                mask = keys.there[part, None].expand(-1, t, -1).flatten(1)  # (windows, T*K)
+                mask = mask.repeat(b, 1)[:, None, None]
+            asked = q[:, part].flatten(0, 1)
+            found = F.scaled_dot_product_attention(asked, k, v, attn_mask=mask)
+            done.append(torch.unflatten(found, 0, (b, -1)))
+        out = torch.cat(done, 1).view(b, rows, columns, HEADS, queries, *WINDOW, -1)
         out = out.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, queries, n, m, HIDDEN)
         result: Tensor = self.proj(out)
         return result
+
+    @staticmethod
+    def _gather(kv: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of some windows, each (B*windows, heads, T*K, 128)."""
+        gathered = kv[:, :, index]  # (B, T, windows, K, 1024)
+        gathered = torch.unflatten(gathered, -1, (2, HEADS, -1))
+        k, v = gathered.permute(4, 0, 2, 5, 1, 3, 6).flatten(1, 2).flatten(3, 4)
+        return k, v
 
 
 class MixingFeedForward(nn.Module):
@@ -430,14 +456,14 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(HIDDEN)
         self.mlp = MixingFeedForward()
 
-    def forward(self, x: Tensor, size: tuple[int, int], queries: int) -> Tensor:
+    def forward(self, x: Tensor, size: tuple[int, int], queries: int, keys: Attended) -> Tensor:
         """(B, T, n, m, 512) to (B, `queries`, n, m, 512)."""
         b, t, n, m, _ = x.shape
         y = self.norm1(x)
         windows = y.view(b, t, n // WINDOW[0], WINDOW[0], m // WINDOW[1], WINDOW[1], HIDDEN)
         windows = windows.permute(0, 1, 2, 4, 6, 3, 5).flatten(5)  # (B, T, rows, columns, 512, 45)
         pooled = self.pool_layers[0](windows).squeeze(-1)
-        x = x[:, :queries] + self.attn(y, pooled, queries)
+        x = x[:, :queries] + self.attn(y, pooled, queries, keys)
         mixed = self.mlp(self.norm2(x).flatten(0, 1), size)
         out: Tensor = x + torch.unflatten(mixed, 0, (b, queries))
         return out
@@ -508,15 +534,16 @@ class Generator(nn.Module):
         features = torch.cat((self.feat_prop_module(local, flows), references), 1)
         t = features.shape[1]
         tokens = torch.unflatten(self.ss(features.flatten(0, 1)), 0, (b, t))  # (B, T, n, m, 512)
+        keys = Attended.of(tokens.shape[2], tokens.shape[3], tokens.device)
         for block in self.transformer[:-1]:
-            tokens = block(tokens, size, t)
+            tokens = block(tokens, size, t, keys)
         # The order of frames means nothing to attention: put those that are asked for first, so
         # that the last block works for them alone.
         chosen = list(wanted)
         order = chosen + [i for i in range(t) if i not in set(chosen)]
         if order != list(range(t)):
             tokens, features = tokens[:, order], features[:, order]
-        tokens = self.transformer[-1](tokens, size, len(chosen))
+        tokens = self.transformer[-1](tokens, size, len(chosen), keys)
         features = features[:, : len(chosen)].flatten(0, 1)
         features = features + self.sc(tokens.flatten(0, 1), size)
         out = torch.cat([torch.tanh(self.decoder(frame[None])) for frame in features])
