@@ -66,10 +66,6 @@ def test_keys_and_shapes_are_the_published_ones(variant: str) -> None:
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[variant]
 
 
-def slow(variant: str, case: str) -> Any:
-    return pytest.param(variant, case, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
     ("variant", "case"),
     [
@@ -78,10 +74,10 @@ def slow(variant: str, case: str) -> Any:
         ("deaott", "max_len"),
         ("r50_deaotl", "two_objects"),
         ("r50_deaotl", "add_object"),
-        slow("r50_deaotl", "twelve_objects"),
-        slow("r50_deaotl", "resize"),
+        ("r50_deaotl", "twelve_objects"),
+        ("r50_deaotl", "resize"),
         ("swinb_deaotl", "resize"),
-        slow("swinb_deaotl", "two_objects"),
+        ("swinb_deaotl", "two_objects"),
     ],
 )
 def test_golden_case(variant: str, case: str) -> None:
@@ -116,7 +112,7 @@ def test_long_term_memory_grows_as_the_published_one(case: str) -> None:
         assert tokens == arrays[f"{case}/long_term_tokens"][i - 1][0]
 
 
-@pytest.mark.parametrize("variant", ["deaott", pytest.param("r50_deaotl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("variant", ["deaott", "r50_deaotl"])
 def test_the_stages_agree_one_by_one(variant: str) -> None:
     """The first one that is off shows where to look."""
     file, case = golden(variant), "two_objects"
@@ -173,7 +169,7 @@ def test_the_stages_agree_one_by_one(variant: str) -> None:
         compare_layers("t1")
 
 
-@pytest.mark.parametrize("variant", ["deaott", pytest.param("r50_deaotl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("variant", ["deaott", "r50_deaotl"])
 def test_folding_the_norms_changes_rounding_only(variant: str) -> None:
     def build(*args: Any) -> adapter.Adapter:
         tracker = adapter.build(*args)

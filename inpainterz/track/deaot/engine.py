@@ -413,7 +413,7 @@ class DeAOTTracker:
         for frame in frames:
             if clip is None:
                 clip = _Clip(self._procedure(), frame, prompts)
-            with memory_guard(HINT):
+            with memory_guard(HINT), _compile_guard(self.options.compile):
                 tracked = clip.take(frame)
             yield tracked
 
@@ -421,6 +421,23 @@ class DeAOTTracker:
         return Procedure(
             self.network, self.rule, max_side_px=self.options.max_side_px, dtype=self.dtype
         )
+
+
+@contextmanager
+def _compile_guard(compiling: bool) -> Iterator[None]:
+    """Turn a compiler that is missing or fails, seen on the first frame, into a sentence."""
+    if not compiling:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EngineUnavailable(
+            NAME, f"it cannot be compiled ({reason})", "Leave the option compile off"
+        ) from error
 
 
 class _Clip:
