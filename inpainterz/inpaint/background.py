@@ -154,6 +154,8 @@ class Window:
             if not _plausible(found, self.small_size):
                 found, trust = np.eye(3), 0.0
             up = np.diag([*self.scale, 1.0])
+            if trust > 0.6 and _still(found, self.small_size):
+                found = np.eye(3)  # a locked camera: the grid is the same, nothing to resample
             record.link = up @ found @ np.linalg.inv(up)
             record.trust = trust
         return record.link
@@ -199,6 +201,11 @@ class Window:
             self._measure(min(index, len(self.records) - 2))
         assert record.stray is not None
         return record.stray
+
+    def onto_previous(self, index: int, box: Box) -> Floats:
+        """Positions (h, w, 2) in the record before of the box's pixels, along the background."""
+        _, at = next(iter(self.follow(index, -1, box, 1)))
+        return at
 
     def _shrunk(self, matrix: Homography) -> Homography:
         up = np.diag([*self.scale, 1.0])
@@ -250,6 +257,13 @@ def _background_flow(
     flow = np.where((reliable & (stray >= 1))[..., None], extra, completed)
     seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked)
     return flow.astype(np.float16), seen.astype(np.float16)
+
+
+def _still(matrix: Homography, size: tuple[int, int]) -> bool:
+    """Whether a homography moves nothing by more than can be measured."""
+    w, h = size
+    corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]]).reshape(-1, 1, 2)
+    return bool(np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() < 0.12)
 
 
 def _plausible(matrix: Homography, size: tuple[int, int]) -> bool:
@@ -312,8 +326,11 @@ class Layers:
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 44, 52, 61, 72, 85, 100)
 """Distances in frames at which samples are looked for: nearer frames match better."""
-WAIT = (0, 1, 3, 8)
+WAIT = (0, 0, 5, 14)
 """Frames between a pixel's consecutive samples of one direction: later ones are there to vote."""
+
+ASTRAY = 1.0
+"""Motion against the camera, in units of what parallax explains, from which a sample is suspect."""
 
 
 def gather(window: Window, index: int, box: Box) -> Layers:
@@ -361,7 +378,7 @@ def gather(window: Window, index: int, box: Box) -> Layers:
 
 
 class _Stack:
-    """The samples of one direction and motion."""
+    """The samples of one direction in time and one motion."""
 
     def __init__(self, hole: Mask) -> None:
         h, w = hole.shape
@@ -385,13 +402,15 @@ class _Stack:
 
     def put(self, where: Mask, lag: int, pixels: Floats, mismatch: Floats, stray: Floats) -> None:
         rows, columns = np.nonzero(where)
-        slot = self.depth[rows, columns]
+        slot = self.depth[rows, columns].astype(np.intp)
         self.pixels[slot, rows, columns] = pixels[rows, columns]
         self.there[slot, rows, columns] = True
         self.lag[slot, rows, columns] = lag
         self.mismatch[slot, rows, columns] = mismatch[rows, columns]
         self.stray[slot, rows, columns] = stray[rows, columns]
-        slot = slot + 1
+        # the first sample is the nearest, whatever it shows; a later one that moves on its own
+        # only keeps the place for one that does not
+        slot = slot + ((slot == 0) | (stray[rows, columns] < ASTRAY))
         self.depth[rows, columns] = slot
         wait = np.array([*WAIT, 10**6], np.int32)[slot]
         self.due[rows, columns] = lag + 1 + wait
@@ -416,7 +435,7 @@ class _Surroundings:
         self.luma = _luma(self.target)
 
     def _colours(self, record: Record, at: Floats) -> Floats:
-        return _look(record.colours, at / self.window.scale.astype(np.float32))
+        return look(record.colours, at / self.window.scale.astype(np.float32))
 
     def add(
         self, stack: _Stack, j: int, lag: int, matrix: Homography | None, shift: Floats | None
@@ -432,7 +451,7 @@ class _Surroundings:
                 return project(matrix, at)
             assert shift is not None
             local = (at - np.float32([self.box.x0 + 1, self.box.y0 + 1])) / 2
-            return np.asarray(at + _look(shift, local), np.float32)
+            return np.asarray(at + look(shift, local), np.float32)
 
         rows, columns = np.nonzero(want.any(1))[0], np.nonzero(want.any(0))[0]
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -448,9 +467,9 @@ class _Surroundings:
         h, w = self.box.shape
         half = self.step // 2
         x0, y0 = self.box.x0 + half, self.box.y0 + half
-        wide = _look(correction, (here - np.float32([x0, y0])) / self.step)
-        pixels = _look(record.frame.image, at, cv2.INTER_CUBIC) + wide[..., :3]
-        stray = _look(
+        wide = look(correction, (here - np.float32([x0, y0])) / self.step)
+        pixels = look(record.frame.image, at, cv2.INTER_CUBIC) + wide[..., :3]
+        stray = look(
             self.window.stray(j).astype(np.float32), at / self.window.scale.astype(np.float32)
         )
         whole = np.zeros((h, w, 3), np.float32)
@@ -537,7 +556,7 @@ def _luma(colours: Floats) -> Floats:
     return np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.float32)
 
 
-def _look(
+def look(
     image: npt.NDArray[np.generic], at: Floats, interpolation: int = cv2.INTER_LINEAR
 ) -> Floats:
     """Sample an image at positions (h, w, 2), float32 out."""

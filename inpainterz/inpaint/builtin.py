@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from inpainterz.errors import InputError, OptionError
 from inpainterz.inpaint import background
 from inpainterz.inpaint.background import Box, Window
 from inpainterz.inpaint.blend import Floats, diffuse
-from inpainterz.inpaint.choose import choose
+from inpainterz.inpaint.choose import Choice, choose
 from inpainterz.types import Frame, Inpainted, Mask, Origin
 
 
@@ -109,6 +110,8 @@ class _Shot:
         share = min(1.0, affordable / max(1, total))
         self.ahead = int(options.lookahead_frames * share)
         self.back = int(options.reach_frames * share)
+        self.last: Frame | None = None
+        """The frame that came out last, where its hole was filled."""
         self.next = 0
         """Number in the window of the frame that comes out next."""
 
@@ -129,6 +132,8 @@ class _Shot:
         result = Inpainted(record.frame)
         if record.hole.any():
             result = self._fill(self.next)
+        else:
+            self.last = record.frame
         self.next += 1
         excess = self.next - self.back
         if excess > 0:
@@ -144,27 +149,58 @@ class _Shot:
         for box in background.boxes(record.hole, self.options.margin_px):
             crop = box.slices
             hole = record.hole[crop]
-            fill, seen, sure = self._complete(index, box)
+            fill, trust = self._complete(index, box)
             image[crop][hole] = np.clip(np.rint(fill[hole]), 0, 255).astype(np.uint8)
-            origin[crop][hole] = np.where(seen[hole], Origin.SEEN, Origin.INVENTED)
-            confidence[crop][hole] = np.clip(np.rint(255 * sure[hole]), 0, 255).astype(np.uint8)
+            origin[crop][hole] = np.where(trust[hole] > 0.5, Origin.SEEN, Origin.INVENTED)
+            confidence[crop][hole] = np.rint(255 * trust[hole]).astype(np.uint8)
         old = record.frame
-        filled = Frame(image, old.index, old.pts, old.time_base, old.shot)
-        return Inpainted(filled, origin, confidence)
+        self.last = Frame(image, old.index, old.pts, old.time_base, old.shot)
+        return Inpainted(self.last, origin, confidence)
 
-    def _complete(self, index: int, box: Box) -> tuple[Floats, Mask, Floats]:
-        """Fill one box: the pixels (h, w, 3), where another frame shows them, how sure (0..1)."""
+    def _complete(self, index: int, box: Box) -> tuple[Floats, Floats]:
+        """Fill one box: the pixels (h, w, 3), and how far they are another frame's (h, w) 0..1."""
         record = self.window.records[index]
         hole = record.hole[box.slices]
         target = record.frame.image[box.slices].astype(np.float32)
-        choice = choose(background.gather(self.window, index, box))
-        fill, seen, sure = choice.pixels, choice.there, choice.sure
-        unknown = hole & ~seen
-        if unknown.any():
-            known = ~hole | seen
-            if known.any():
-                fill = np.where(hole[..., None], fill, target)
-                fill = diffuse(fill, known)
-            else:
-                fill = np.full_like(target, 128)
-        return fill, seen & hole, np.where(seen, sure, 0).astype(np.float32)
+        carried, valid = self._carried(index, box)
+        choice = choose(background.gather(self.window, index, box), carried)
+        trust = choice.trust
+        invented = self._invent(target, hole, choice, carried, valid)
+        fill = choice.pixels * trust[..., None] + invented * (1 - trust[..., None])
+        if carried is not None:
+            # the noise of the choice, not the picture's motion: only small steps are damped
+            step = cv2.blur(np.abs(carried - fill).mean(-1), (3, 3))
+            damp = np.where(valid, 0.5 * np.exp(-((step / 10) ** 2)), 0)
+            fill = fill + damp[..., None] * (carried - fill)
+        return np.asarray(fill, np.float32), np.where(hole, trust, 0).astype(np.float32)
+
+    def _carried(self, index: int, box: Box) -> tuple[Floats | None, Mask]:
+        """The last filled frame moved onto a box of this one, and where that is inside it."""
+        if (
+            self.last is None
+            or index == 0
+            or (self.last.index != self.window.records[index - 1].frame.index)
+        ):
+            return None, np.zeros(box.shape, np.bool_)
+        at = self.window.onto_previous(index, box)
+        h, w = self.last.image.shape[:2]
+        x, y = at[..., 0], at[..., 1]
+        inside = (x >= 0) & (y >= 0) & (x <= w - 1) & (y <= h - 1)
+        return background.look(self.last.image, at, cv2.INTER_CUBIC), np.asarray(inside)
+
+    def _invent(
+        self, target: Floats, hole: Mask, choice: Choice, carried: Floats | None, valid: Mask
+    ) -> Floats:
+        """What stands where no sample can be believed: what stood there before, else new."""
+        seen = hole & (choice.trust > 0.5)
+        known = ~hole | seen
+        pixels = np.where(seen[..., None], choice.pixels, target)
+        if carried is not None:
+            keep = valid & ~known
+            pixels = np.where(keep[..., None], carried, pixels)
+            known |= keep
+        if known.all():
+            return np.asarray(pixels, np.float32)
+        if not known.any():
+            return np.full_like(target, 128)
+        return diffuse(np.asarray(pixels, np.float32), np.asarray(known))

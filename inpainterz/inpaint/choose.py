@@ -15,29 +15,38 @@ LEVELS = 14.0
 """Samples that differ by less, in levels, show the same thing."""
 
 
+STAY = 1.0
+"""What it costs a sample to differ from the frame before by 24 levels or more."""
+
+DOUBT = 3.2
+"""From this sum of doubts on, a spot is better invented than borrowed; see `choose`."""
+
+
 @dataclass(eq=False)
 class Choice:
     """A hole filled from layers of samples."""
 
     pixels: Floats
-    """(h, w, 3) float32, defined where `there`."""
-    there: Mask
-    sure: Floats
-    """(h, w) float32, 0..1."""
+    """(h, w, 3) float32, defined where `trust` > 0."""
+    trust: Floats
+    """(h, w) float32, 0 = no sample that can be believed .. 1 = certain."""
 
 
-def choose(layers: Layers) -> Choice:
+def choose(layers: Layers, carried: Floats | None) -> Choice:
     """Weigh the samples of each pixel and blend those that agree with the best one.
 
     A sample is good when others support it (other moving things pass, the background stays), when
-    its frame continues the hole's surroundings, when it was taken near in time and is not itself
-    part of something that moves.
+    its frame continues the hole's surroundings, when it was taken near in time, is not itself
+    part of something that moves, and stands where the frame before had it.
+
+    Args:
+        layers: what other frames offer.
+        carried: (h, w, 3) float32, the last filled frame moved onto this one, if there is one.
     """
     n = len(layers.pixels)
     h, w = layers.there.shape[1:]
     if n == 0:
-        nothing = np.zeros((h, w), np.float32)
-        return Choice(np.zeros((h, w, 3), np.float32), nothing > 0, nothing)
+        return Choice(np.zeros((h, w, 3), np.float32), np.zeros((h, w), np.float32))
     spacing = 2 if h * w > 40_000 else 1
     coarse = np.s_[:, ::spacing, ::spacing]
     pixels = layers.pixels[coarse]
@@ -46,11 +55,13 @@ def choose(layers: Layers) -> Choice:
     votes = np.where(layers.flow, 0.4, 1.0).astype(np.float32)[None, :, None, None] * both
     agreeing = (votes * np.exp(-apart / LEVELS)).sum(1)
     support = (agreeing + 0.3) / (votes.sum(1) + 1.0)
-    cost = 2.0 * (1 - support)
-    cost += 1.5 * np.minimum(layers.mismatch[coarse], 24.0) / 24.0
-    cost += 2.0 * np.log2(1 + layers.lag[coarse]) / 6.0
-    cost += 0.4 * np.clip(layers.stray[coarse] - 0.7, 0, 2) / 2
-    cost += 0.5 * layers.flow[:, None, None]
+    stray = np.clip(layers.stray[coarse] - 0.7, 0, 2) / 2
+    doubt = 2.0 * (1 - support) + 1.5 * np.minimum(layers.mismatch[coarse], 24.0) / 24.0
+    cost = doubt + 0.4 * stray + 0.5 * layers.flow[:, None, None]
+    cost += np.log2(1 + layers.lag[coarse]) / 3.0
+    if carried is not None:
+        step = np.abs(pixels - carried[coarse[1:]]).mean(-1)
+        cost += STAY * np.minimum(step, 24.0) / 24.0
     cost = _smoothed(np.asarray(cost, np.float32), there)
     best = cost.argmin(0)
     rows, columns = np.indices(best.shape)
@@ -59,16 +70,16 @@ def choose(layers: Layers) -> Choice:
     weight = np.where(shared, np.exp(-((near / LEVELS) ** 2) - 2 * (cost - cost.min(0))), 0)
     weight = weight.astype(np.float32)
     np.put_along_axis(weight, best[None], 1.0, 0)
-    sure = np.take_along_axis(support, best[None], 0)[0].astype(np.float32)
     full = np.stack([cv2.resize(x, (w, h), interpolation=cv2.INTER_LINEAR) for x in weight])
     full = np.where(layers.there, np.maximum(full, 1e-6), 0)
-    total = full.sum(0)
-    fill = (layers.pixels * full[..., None]).sum(0) / np.maximum(total, 1e-9)[..., None]
-    seen = layers.there.any(0)
-    sure = cv2.resize(sure, (w, h), interpolation=cv2.INTER_LINEAR)
-    return Choice(
-        np.asarray(fill, np.float32), np.asarray(seen), np.where(seen, sure, 0).astype(np.float32)
-    )
+    fill = (layers.pixels * full[..., None]).sum(0) / np.maximum(full.sum(0), 1e-9)[..., None]
+    seen = there.any(0)
+    worst = np.where(seen, np.take_along_axis(doubt + stray, best[None], 0)[0], 9.0)
+    worst = cv2.blur(worst.astype(np.float32), (5, 5))
+    trust = 1 / (1 + np.exp(np.minimum(4 * (worst - DOUBT), 30)))
+    trust = cv2.resize(trust.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+    trust = np.where(layers.there.any(0), trust, 0)
+    return Choice(np.asarray(fill, np.float32), trust.astype(np.float32))
 
 
 def _distances(pixels: Floats, there: Mask) -> tuple[Floats, Mask]:
