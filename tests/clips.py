@@ -114,7 +114,7 @@ class Clip:
     """Seconds, one a frame, as they were asked for; a container may round them."""
 
 
-_MATRICES = {1: "ITU709", 5: "ITU601", 6: "ITU601", 9: "BT2020"}
+_MATRICES = {1: 1, 6: 5, 9: 9}  # H.273 to swscale; everything else is BT.601
 
 
 def native(image: Image, coding: Coding) -> av.VideoFrame:
@@ -123,9 +123,12 @@ def native(image: Image, coding: Coding) -> av.VideoFrame:
         return av.VideoFrame.from_ndarray(image, "rgb24")
     color_range, primaries, transfer, matrix = coding.colours
     full = color_range == 2 or coding.pix_fmt.startswith("yuvj")
-    frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
+    picture = av.VideoFrame.from_ndarray(image, "rgb24")
+    if matrix in _MATRICES:
+        picture.colorspace = matrix  # PyAV 17 knows no name for BT.2020 but keeps the tag
+    frame = picture.reformat(
         format=coding.pix_fmt,
-        dst_colorspace=_MATRICES.get(matrix, "ITU601"),
+        dst_colorspace=_MATRICES.get(matrix, 5),
         src_color_range=2,
         dst_color_range=2 if full else 1,
     )

@@ -112,16 +112,26 @@ def to_rgb(frame: av.VideoFrame) -> Image:
     files, take. Chroma is not interpolated between samples (again as in OpenCV), so that a pixel
     depends on its own luma and its own chroma sample only.
     """
-    full = is_full_range(frame)
+    return np.ascontiguousarray(_reformat(frame, "rgb24", full=True).to_ndarray())
+
+
+def _reformat(frame: av.VideoFrame, name: str, *, full: bool) -> av.VideoFrame:
+    """Convert with the frame's own matrix into format `name`, its range 0..255 where `full`."""
     colorspace = frame.colorspace if frame.colorspace in _LUMA_WEIGHTS else 5
-    array = frame.to_ndarray(
-        format="rgb24",
-        src_colorspace=colorspace,
-        dst_colorspace=colorspace,
-        src_color_range=2 if full else 1,
-        dst_color_range=2,
-    )
-    return np.ascontiguousarray(array)
+    primaries, transfer = frame.color_primaries, frame.color_trc
+    # only the matrix and the range are converted; newer swscales refuse some of the other tags
+    frame.color_primaries = frame.color_trc = UNSPECIFIED
+    try:
+        result = frame.reformat(
+            format=name,
+            src_colorspace=colorspace,
+            dst_colorspace=colorspace,
+            src_color_range=2 if is_full_range(frame) else 1,
+            dst_color_range=2 if full else 1,
+        )
+    finally:
+        frame.color_primaries, frame.color_trc = primaries, transfer
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,14 +415,7 @@ def _converted(frame: av.VideoFrame, name: str, full: bool) -> av.VideoFrame:
     was_full = is_full_range(frame)
     if frame.format.name == name and was_full == full:
         return frame
-    colorspace = frame.colorspace if frame.colorspace in _LUMA_WEIGHTS else 5
-    result = frame.reformat(
-        format=name,
-        src_colorspace=colorspace,
-        dst_colorspace=colorspace,
-        src_color_range=2 if was_full else 1,
-        dst_color_range=2 if full else 1,
-    )
+    result = _reformat(frame, name, full=full)
     copy_times_and_colours(frame, result)
     if was_full != full:
         result.color_range = 2 if full else 1
