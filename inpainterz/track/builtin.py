@@ -58,7 +58,6 @@ class _Object:
     lost: int = 0  # frames since it was last seen
     steps: int = 0
     confidence: float = 1.0
-    signs: tuple[float, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -172,7 +171,7 @@ class BuiltinTracker:
         moved = Moved(
             back,
             motion.agrees(back, forth),
-            motion.homography_flow(np.linalg.inv(matrix), *last.shape),
+            motion.homography_flow(np.linalg.inv(matrix).astype(np.float64), *last.shape),
             cv2.blur(np.sqrt(((came - view.lab) ** 2).sum(-1)), (3, 3)),
         )
         for thing in state.objects.values():
@@ -240,7 +239,6 @@ class BuiltinTracker:
         kept = float((now & (near > 0.5)).sum()) / max(1.0, float((now | (near > 0.5)).sum()))
         whole = min(1.0, fullness, 1 / fullness)
         score = quality * (0.5 + 0.5 * kept) * (0.4 + 0.6 * whole)
-        thing.signs = (quality, kept, whole, float(moved.trusted[crop][now].mean()), score)
         thing.confidence = min(score, 0.8 * thing.confidence + 0.2 * score)
         if thing.lost:
             thing.lost, thing.velocity = 0, (0.0, 0.0)
