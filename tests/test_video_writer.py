@@ -84,9 +84,9 @@ SOURCES: dict[str, tuple[Scene, Coding]] = {
     ),
     "variable": (Scene(), Coding(times=clips.uneven(24), time_base=TS)),
     "late": (Scene(), Coding(start=Fraction(3, 2), times=clips.uneven(24), time_base=MS)),
-    "odd": (Scene(75, 49, 8), Coding(codec="ffv1", time_base=MS)),
+    "odd": (Scene(75, 65, 8), Coding(codec="ffv1", time_base=MS)),
     "turned": (Scene(frames=8), Coding(rotation=90)),
-    "odd-turned": (Scene(75, 49, 8), Coding(codec="ffv1", rotation=180, time_base=MS)),
+    "odd-turned": (Scene(75, 65, 8), Coding(codec="ffv1", rotation=180, time_base=MS)),
     "one": (Scene(frames=1), Coding()),
     "ten-bit": (
         Scene(frames=8),
@@ -98,7 +98,7 @@ SOURCES: dict[str, tuple[Scene, Coding]] = {
         ),
     ),
     "4:2:2": (Scene(frames=8), Coding(pix_fmt="yuv422p")),
-    "4:4:4": (Scene(75, 49, 8), Coding(pix_fmt="yuv444p")),
+    "4:4:4": (Scene(75, 65, 8), Coding(pix_fmt="yuv444p")),
     "full": (Scene(frames=8), Coding(colours=(2, 1, 1, 1))),
     "rgb": (Scene(frames=8), Coding(codec="ffv1", pix_fmt="bgr0", time_base=MS)),
     "alpha": (Scene(frames=8), Coding(codec="ffv1", pix_fmt="yuva420p", time_base=MS)),
@@ -454,6 +454,23 @@ def test_codecs_and_presets_all_work(tmp_path: Path) -> None:
     for preset in PRESETS:
         for ending in ("mp4", "webm"):
             rewrite(source, tmp_path / f"{preset}.{ending}", WriteOptions(preset=preset))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 8), (48, 32), (33, 64), (64, 16)], ids=str)
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1", "prores", "ffv1"])
+def test_small_clips_in_every_codec(tmp_path: Path, codec: str, size: tuple[int, int]) -> None:
+    """Either a clip of that very size, or one sentence; encoders are not made for these."""
+    coding = Coding(codec="ffv1", sound=None, time_base=MS)
+    source = VideoReader(clips.make(tmp_path / "a.mkv", Scene(*size, 10), coding).path)
+    target = tmp_path / ("out.mov" if codec == "prores" else "out.mkv")
+    try:
+        rewrite(source, target, WriteOptions(codec, preset="ultrafast"))
+    except (VideoEncodeError, OptionError) as error:
+        assert "cannot encode" in str(error)
+        assert codec in ("hevc", "av1") and min(size) < 64
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv"]
+    else:
+        assert VideoReader(target).size == source.size
 
 
 def _stops_half_way(video: VideoReader, target: Path | str, error: BaseException) -> None:

@@ -122,6 +122,7 @@ _PRESETS = {  # x264's names, and what stands for them in libvpx (cpu-used) and 
 PRESETS = tuple(_PRESETS)
 """What `WriteOptions.preset` may be, from fast and large to slow and small."""
 
+_HEVC_SIDE_PX = 64  # x265 writes past the end of its memory with narrower pictures
 _CHROMA_LEFT = ("h264", "hevc", "mpeg2video", "mpeg4")
 """Codecs whose chroma lies between the lines and on the left pixel, when they do not say."""
 
@@ -405,6 +406,10 @@ class _Movie:
         whole = start == 0 and stop == len(like)
         self._shift = 0 if whole else like.pts[start]
         container, codec = _container_and_codec(target, options)
+        if codec == "hevc" and min(like.size) < _HEVC_SIDE_PX:
+            raise OptionError(
+                f"hevc cannot encode {like.width}x{like.height} pictures", "Take h264"
+            )
         self._tail = like.pts[stop - 1] + like.duration_of(stop - 1)
         self._part = _part_of(target)
         self._durations: dict[int, int] = {}  # of the frames that are in the encoder
@@ -422,9 +427,16 @@ class _Movie:
             self._open(self._output, codec, options, container)
         except BaseException as error:
             self.discard()
-            if isinstance(error, (av.error.FFmpegError, OSError, ValueError)) and not isinstance(
-                error, (VideoError, InputError)
+            if isinstance(error, (VideoError, InputError)):
+                raise
+            if isinstance(error, (av.error.FFmpegError, ValueError)) and not isinstance(
+                error, OSError
             ):
+                raise VideoEncodeError(
+                    f"{codec} cannot encode {like.width}x{like.height} pictures for {container}",
+                    "Try another codec",
+                ) from error
+            if isinstance(error, OSError):
                 raise _cannot_write(target, error) from error
             raise
 
