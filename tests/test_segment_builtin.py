@@ -181,14 +181,15 @@ def test_options_are_checked() -> None:
 
 
 def test_superpixels_cover_the_frame_in_connected_pieces() -> None:
-    lab = regions.lab_of(plate(4)[:, :W])
+    image = np.ascontiguousarray(plate(4)[:, :W])
+    lab = regions.lab_of(image)
     labels = regions.superpixels(lab, 6)
     count = int(labels.max()) + 1
     assert np.unique(labels).size == count and 0.4 < count / (H * W / 36) < 1.6
     for label in range(0, count, 37):
         pieces, _ = cv2.connectedComponents((labels == label).astype(np.uint8), connectivity=4)
         assert pieces == 2
-    graph = regions.build(lab, labels)
+    graph = regions.build(lab, labels, regions.grain_of(image, (W, H)))
     assert graph.area.sum() == H * W and (graph.pairs[:, 0] < graph.pairs[:, 1]).all()
 
 

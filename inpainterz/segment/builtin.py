@@ -96,7 +96,8 @@ class BuiltinSegmenter:
         work = _resized(image, size)
         seen = moving.observe(work, [_resized(other, size) for other in neighbours])
         lab = regions.lab_of(cv2.bilateralFilter(work, 5, 25, 3) if min(size) > 2 else work)
-        graph = regions.build(lab, regions.superpixels(lab, self.options.cell_px))
+        labels = regions.superpixels(lab, self.options.cell_px)
+        graph = regions.build(lab, labels, regions.grain_of(image, size))
         return Embedding(image, (size[0] / w, size[1] / h), Judge.of(graph, seen))
 
     def segment(
@@ -138,6 +139,8 @@ class BuiltinSegmenter:
         inside, score = Pool(judge, hint).best()
         mask = refine.refine(embedding.image, judge, inside, self.options.crop_pixels)
         mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
+        if box is not None:
+            mask = refine.fit_box(mask, box)
         refine.keep_clicks(mask, points, positive)
         return Segmentation(mask, score, _State(inside, points.copy()))
 

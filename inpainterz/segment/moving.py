@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float32]
 _TRUST = 0.25  # share of corners that follow one homography, below which it says nothing
 _FLOWS = 4  # neighbours followed densely: the most similar ones
 _OVERLAP = 0.2  # share of the frame that a neighbour must show to be of use
+_QUANTILE = 0.6  # of the changes to the neighbours, which counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +89,7 @@ def observe(image: Image, neighbours: Sequence[Image]) -> Motion | None:
     with np.errstate(all="ignore"):
         stack = np.sort(np.stack([a[1] for a in aligned]), axis=0)  # NaN last
     known = np.isfinite(stack).sum(0)
-    pick = np.clip(np.floor((known - 1) * 0.4), 0, None).astype(np.intp)
+    pick = np.clip(np.rint((known - 1) * _QUANTILE), 0, None).astype(np.intp)
     change = np.take_along_axis(stack, pick[None], 0)[0]
     change = np.where(known > 0, change, 0).astype(np.float32)
     flows = []

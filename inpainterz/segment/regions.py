@@ -37,6 +37,8 @@ class Regions:
     """(n, 2) mean (x, y)."""
     colour: Floats
     """(n, 3) mean CIE Lab."""
+    grain: Floats
+    """(n,) mean of `grain_of`."""
     pairs: Labels
     """(e, 2) touching regions, each pair once, lower index first."""
     length: Floats
@@ -146,12 +148,13 @@ def _connected(labels: Labels, lab: Floats, smallest: int) -> Labels:
     return np.asarray(piece.reshape(labels.shape), np.int32)
 
 
-def build(lab: Floats, labels: Labels) -> Regions:
+def build(lab: Floats, labels: Labels, grain: Floats) -> Regions:
     """Measure superpixels and their borders.
 
     Args:
         lab: (h, w, 3) float32 CIE Lab.
         labels: (h, w) int32 from `superpixels`.
+        grain: (h, w) from `grain_of`.
     """
     h, w = labels.shape
     n = int(labels.max()) + 1
@@ -184,6 +187,7 @@ def build(lab: Floats, labels: Labels) -> Regions:
         area=np.bincount(labels.ravel(), minlength=n).astype(np.float32),
         centre=region_mean(labels, n, np.dstack([x, y])),
         colour=region_mean(labels, n, lab),
+        grain=region_mean(labels, n, grain),
         pairs=np.stack([unique // n, unique % n], -1).astype(np.int32),
         length=length,
         contrast=contrast.astype(np.float32),
@@ -270,3 +274,19 @@ def cut(
 def lab_of(image: npt.NDArray[np.uint8]) -> Floats:
     """(H, W, 3) uint8 RGB to float32 CIE Lab, L 0..100."""
     return np.asarray(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+
+
+def grain_of(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Floats:
+    """How grainy a picture is at its finest scale, in units comparable to Lab distance.
+
+    Args:
+        image: (H, W, 3) RGB at source size, where its grain is.
+        size: (w, h) of the answer.
+
+    Returns:
+        (h, w) float32, 0 where it is perfectly smooth.
+    """
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * (100 / 255)
+    fine = np.abs(luma - cv2.blur(luma, (3, 3)))
+    small = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(6 * np.sqrt(cv2.blur(small, (5, 5))), np.float32)
