@@ -272,6 +272,16 @@ def test_adts_sound_of_a_transport_stream_plays_in_time(tmp_path: Path) -> None:
         assert sum(frame.samples for frame in container.decode(audio=0)) > 30 * 44100 // 25
 
 
+def test_sound_that_nobody_can_decode_is_reported(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mov", Scene(frames=6), Coding(sound="pcm_s16le"))
+    clip.path.write_bytes(clip.path.read_bytes().replace(b"sowt", b"zzzz"))
+    source = VideoReader(clip.path)
+    assert [s.codec for s in source.info.streams] == ["h264", "unknown"]
+    writer = rewrite(source, tmp_path / "out.mp4")
+    assert len(VideoReader(tmp_path / "out.mp4")) == 6
+    assert any("audio stream 1 (unknown)" in line for line in writer.dropped)
+
+
 def test_subtitles_chapters_attachments_and_words_are_kept(tmp_path: Path) -> None:
     coding = Coding(
         sounds=2,

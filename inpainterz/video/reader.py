@@ -664,9 +664,11 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
 
 def _stream_info(stream: av.stream.Stream) -> StreamInfo:
     context = stream.codec_context
-    codec = context.codec.canonical_name if context is not None else (stream.name or "unknown")
+    # a stream that nothing here decodes has no context, whatever PyAV's stubs say
+    decoder = getattr(context, "codec", None)
+    codec = getattr(decoder, "canonical_name", None) or getattr(stream, "name", None) or "unknown"
     channels = sample_rate = None
-    if isinstance(stream, av.AudioStream) and context is not None:
+    if isinstance(stream, av.AudioStream) and decoder is not None:
         channels, sample_rate = stream.codec_context.channels, stream.codec_context.sample_rate
     return StreamInfo(
         stream.index,
