@@ -31,6 +31,7 @@ def dense_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], *, fast: bool
     if grow > 1:
         size = (int(np.ceil(w * grow)), int(np.ceil(h * grow)))
         a, b = (np.asarray(cv2.resize(x, size), np.uint8) for x in (a, b))
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)  # DIS refuses views
     preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if fast else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
     flow = cv2.DISOpticalFlow_create(preset).calc(a, b, None)
     if grow > 1:

@@ -11,6 +11,7 @@ far it was fetched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz import motion
-from inpainterz.inpaint.blend import Floats, diffuse
+from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.motion import Homography
 from inpainterz.types import Flow, Frame, Image, Mask
 
@@ -66,7 +67,8 @@ class Box:
 
     def grid(self) -> Floats:
         """(h, w, 2) absolute (x, y) of each pixel."""
-        return motion.grid(*self.shape) + np.float32([self.x0, self.y0])
+        corner = np.array([self.x0, self.y0], np.float32)
+        return np.asarray(motion.grid(*self.shape) + corner, np.float32)
 
 
 def boxes(hole: Mask, margin: int) -> list[Box]:
@@ -117,7 +119,7 @@ class Window:
         h, w = size
         shrink = min(1.0, motion_side_px / max(h, w))
         self.small_size = (max(1, round(w * shrink)), max(1, round(h * shrink)))
-        self.scale = np.array([w / self.small_size[0], h / self.small_size[1]])
+        self.scale = np.array([w / self.small_size[0], h / self.small_size[1]], np.float32)
         self.guard_px = guard_px
         self.records: list[Record] = []
 
@@ -188,7 +190,7 @@ class Window:
         there, back = motion.dense_flow(a.small, b.small), motion.dense_flow(b.small, a.small)
         to_a = self._shrunk(self.link(low + 1))
         camera_back = motion.homography_flow(to_a, h, w)
-        camera_there = motion.homography_flow(np.linalg.inv(to_a), h, w)
+        camera_there = motion.homography_flow(np.asarray(np.linalg.inv(to_a), np.float64), h, w)
         a.forward, a.stray = _background_flow(there, back, camera_there, a.blocked)
         b.backward, stray = _background_flow(back, there, camera_back, b.blocked)
         if b.stray is None:
@@ -201,6 +203,13 @@ class Window:
             self._measure(min(index, len(self.records) - 2))
         assert record.stray is not None
         return record.stray
+
+    def measure(self) -> None:
+        """Work out all motion not known yet, before threads share it."""
+        for low in range(len(self.records) - 1):
+            self.residual(low, 1)
+        if len(self.records) > 1:
+            self.stray(len(self.records) - 1)
 
     def onto_previous(self, index: int, box: Box) -> Floats:
         """Positions (h, w, 2) in the record before of the box's pixels, along the background."""
@@ -218,10 +227,10 @@ class Window:
             The record's number and (h, w, 2) float32 positions, source pixels; the grid takes
             every `spacing`-th pixel.
         """
-        full = box.grid()[spacing // 2 :: spacing, spacing // 2 :: spacing]
+        full = box.grid()[::spacing, ::spacing]
         at = np.ascontiguousarray(full)
         index = start
-        scale = self.scale.astype(np.float32)
+        scale = self.scale
         while 0 <= index + step < len(self.records):
             link = self.link(index) if step < 0 else np.linalg.inv(self.link(index + 1))
             extra = self.residual(index, step)
@@ -249,27 +258,27 @@ def _background_flow(
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
     """Flow less the camera's, spread under the hole, and the motion that is nobody's parallax."""
     extra = there - camera
-    speed = np.sqrt((camera**2).sum(-1))
-    stray = np.sqrt((extra**2).sum(-1)) / (0.7 + 0.3 * speed)
+    speed = cv2.magnitude(camera[..., 0], camera[..., 1])
+    stray = cv2.magnitude(extra[..., 0], extra[..., 1]) / (0.7 + 0.3 * speed)
     reliable = motion.agrees(there, back) & ~blocked
     # what moves on its own next to the hole says nothing of the background under it
     completed = diffuse(extra, np.asarray(reliable & (stray < 1)))
     flow = np.where((reliable & (stray >= 1))[..., None], extra, completed)
-    seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked)
+    seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked, sweeps=1)
     return flow.astype(np.float16), seen.astype(np.float16)
 
 
 def _still(matrix: Homography, size: tuple[int, int]) -> bool:
     """Whether a homography moves nothing by more than can be measured."""
     w, h = size
-    corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]]).reshape(-1, 1, 2)
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32).reshape(-1, 1, 2)
     return bool(np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() < 0.12)
 
 
 def _plausible(matrix: Homography, size: tuple[int, int]) -> bool:
     """Whether a homography between neighbours keeps the picture's shape roughly as it is."""
     w, h = size
-    corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]]).reshape(-1, 1, 2)
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32).reshape(-1, 1, 2)
     moved = cv2.perspectiveTransform(corners, matrix).reshape(-1, 2)
     if not np.isfinite(moved).all():
         return False
@@ -278,7 +287,7 @@ def _plausible(matrix: Homography, size: tuple[int, int]) -> bool:
     return bool((sides > 0.7 * want).all() and (sides < 1.4 * want).all())
 
 
-def project(matrix: Homography, at: Floats) -> Floats:
+def project(matrix: npt.NDArray[np.floating], at: Floats) -> Floats:
     """Positions (h, w, 2) through a homography."""
     m = matrix.astype(np.float32)
     x, y = at[..., 0], at[..., 1]
@@ -342,24 +351,26 @@ def gather(window: Window, index: int, box: Box) -> Layers:
     """
     surroundings = _Surroundings(window, index, box)
     hole = window.records[index].hole[box.slices]
-    made: list[_Stack] = []
-    for flow in (False, True):
-        for step in (-1, 1):
-            stack = _Stack(hole)
-            route = window.follow(index, step, box, 2) if flow else window.camera(index, step)
-            for j, way in route:
-                lag = abs(j - index)
-                if lag not in STEPS:
-                    continue
+
+    def collect(flow: bool, step: int) -> _Stack:
+        stack = _Stack(hole, flow)
+        if flow:
+            for j, at in window.follow(index, step, box, 2):
+                if abs(j - index) in STEPS:
+                    surroundings.add(stack, j, abs(j - index), None, at - box.grid()[::2, ::2])
                 if stack.full():
                     break
-                if isinstance(way, np.ndarray) and way.ndim == 3:
-                    shift = way - box.grid()[1::2, 1::2]
-                    surroundings.add(stack, j, lag, None, shift)
-                else:
-                    surroundings.add(stack, j, lag, way, None)
-            stack.flow = flow
-            made.append(stack)
+        else:
+            for j, matrix in window.camera(index, step):
+                if abs(j - index) in STEPS:
+                    surroundings.add(stack, j, abs(j - index), matrix, None)
+                if stack.full():
+                    break
+        return stack
+
+    window.measure()
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(collect, (False, False, True, True), (-1, 1, -1, 1)))
     h, w = hole.shape
     kept = [(s, k) for s in made for k in range(len(WAIT)) if s.there[k].any()]
     if not kept:
@@ -380,11 +391,11 @@ def gather(window: Window, index: int, box: Box) -> Layers:
 class _Stack:
     """The samples of one direction in time and one motion."""
 
-    def __init__(self, hole: Mask) -> None:
+    def __init__(self, hole: Mask, flow: bool) -> None:
         h, w = hole.shape
         n = len(WAIT)
         self.hole = hole
-        self.flow = False
+        self.flow = flow
         self.pixels = np.zeros((n, h, w, 3), np.float32)
         self.there = np.zeros((n, h, w), np.bool_)
         self.lag = np.zeros((n, h, w), np.float32)
@@ -425,17 +436,21 @@ class _Surroundings:
         self.hole = record.hole[box.slices]
         self.grid = box.grid()
         h, w = box.shape
-        self.step = max(1, round(max(h, w) / 128), round(float(window.scale[0])))
-        half = self.step // 2
-        self.coarse = np.ascontiguousarray(self.grid[half :: self.step, half :: self.step])
-        self.centre = np.float32([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
-        self.radius = np.float32(max(h, w) / 2)
+        self.step = max(1, round(max(h, w) / 100), round(float(window.scale[0])))
+        self.coarse = np.ascontiguousarray(self.grid[:: self.step, :: self.step])
+        self.centre = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2], np.float32)
+        self.radius = max(h, w) / 2
         self.target = self._colours(record, self.coarse)
         self.free = visible(record, self.coarse)
         self.luma = _luma(self.target)
 
     def _colours(self, record: Record, at: Floats) -> Floats:
-        return look(record.colours, at / self.window.scale.astype(np.float32))
+        return look(record.colours, at / self.window.scale)
+
+    def _within(self, at: Floats, step: int) -> Floats:
+        """Positions as those in the box's grid of every `step`-th pixel."""
+        corner = np.array([self.box.x0, self.box.y0], np.float32)
+        return np.asarray((at - corner) / step, np.float32)
 
     def add(
         self, stack: _Stack, j: int, lag: int, matrix: Homography | None, shift: Floats | None
@@ -450,8 +465,7 @@ class _Surroundings:
             if matrix is not None:
                 return project(matrix, at)
             assert shift is not None
-            local = (at - np.float32([self.box.x0 + 1, self.box.y0 + 1])) / 2
-            return np.asarray(at + look(shift, local), np.float32)
+            return np.asarray(at + look(shift, self._within(at, 2)), np.float32)
 
         rows, columns = np.nonzero(want.any(1))[0], np.nonzero(want.any(0))[0]
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -465,13 +479,9 @@ class _Surroundings:
         if not seen.any():
             return
         h, w = self.box.shape
-        half = self.step // 2
-        x0, y0 = self.box.x0 + half, self.box.y0 + half
-        wide = look(correction, (here - np.float32([x0, y0])) / self.step)
+        wide = look(correction, self._within(here, self.step))
         pixels = look(record.frame.image, at, cv2.INTER_CUBIC) + wide[..., :3]
-        stray = look(
-            self.window.stray(j).astype(np.float32), at / self.window.scale.astype(np.float32)
-        )
+        stray = look(self.window.stray(j).astype(np.float32), at / self.window.scale)
         whole = np.zeros((h, w, 3), np.float32)
         where = np.zeros((h, w), np.bool_)
         mismatch, wandering = np.zeros((2, h, w), np.float32)
@@ -505,19 +515,20 @@ class _Surroundings:
             usable = visible(record, at) & self.free
             sample = self._colours(record, at)
         difference = self.target - sample
-        size = np.abs(difference).max(-1)
+        red, green, blue = cv2.split(cv2.absdiff(self.target, sample))
+        size = cv2.max(cv2.max(red, green), blue)
         same = usable & (size < 24)
         weight = same.astype(np.float32)
         near = cv2.blur(weight, (3, 3))
         mean = cv2.blur(difference * weight[..., None], (3, 3)) / np.maximum(near, 1e-3)[..., None]
         colour = diffuse(mean, same) if same.sum() >= 8 else np.zeros((h, w, 3), np.float32)
-        rest = np.minimum(np.abs(difference - np.where(same[..., None], mean, 0)).mean(-1), 48)
+        rest = np.minimum(level_gap(difference, mean), 48)
         rest = np.where(same, rest, np.minimum(size, 48)).astype(np.float32)
         return nudge, np.dstack([colour, diffuse(rest, usable)])
 
 
 def _affine(
-    a: Floats, b: Floats, usable: Mask, at: Floats, centre: Floats, radius: np.float32, step: int
+    a: Floats, b: Floats, usable: Mask, at: Floats, centre: Floats, radius: float, step: int
 ) -> Floats:
     """The small affine motion (3, 2) from a to b, source pixels, by robust Gauss-Newton steps."""
     a, b = cv2.GaussianBlur(a, (0, 0), 1.0), cv2.GaussianBlur(b, (0, 0), 1.0)
@@ -530,7 +541,7 @@ def _affine(
     total, best, least = nothing.copy(), nothing, np.inf
     for _ in range(4):
         flow = np.asarray(basis @ total, np.float32)
-        moved = np.asarray(motion.warp(b, flow / step), np.float32)
+        moved = np.asarray(motion.warp(b, np.asarray(flow / step, np.float32)), np.float32)
         rest = (a - moved)[solid]
         rest = rest - np.median(rest)
         error = float(np.minimum(np.abs(rest), 20).mean())

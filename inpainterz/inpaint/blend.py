@@ -47,21 +47,27 @@ def diffuse(values: Floats, known: Mask, *, sweeps: int = 6) -> Floats:
         there = weight > 0
         mean = field / np.maximum(weight, 1e-6)[..., None]
         if result is None:
-            result = mean
+            result = np.asarray(mean, np.float32)
             continue
         h, w = weight.shape
-        finer = cv2.resize(result, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
-        result = np.where(there[..., None], mean, finer)
+        fixed = there.astype(np.uint8)
+        result = cv2.resize(result, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
+        result = cv2.copyTo(mean, fixed, result).reshape(h, w, -1)
         if there.all():
             continue
         for _ in range(sweeps):
             smooth = cv2.blur(result, (3, 3), borderType=cv2.BORDER_REPLICATE).reshape(h, w, -1)
-            result = np.where(there[..., None], mean, smooth)
+            result = cv2.copyTo(mean, fixed, smooth).reshape(h, w, -1)
     assert result is not None
-    result = np.where(known[..., None], values[..., None] if flat else values, result)
     return np.asarray(result[..., 0] if flat else result, np.float32)
 
 
 def _resize(field: Floats, size: tuple[int, int]) -> Floats:
     resized = cv2.resize(field, size, interpolation=cv2.INTER_AREA)
     return np.asarray(resized.reshape(size[1], size[0], -1), np.float32)
+
+
+def level_gap(a: Floats, b: Floats) -> Floats:
+    """Mean absolute difference of two (H, W, 3) pictures over their channels, (H, W) float32."""
+    gap = cv2.transform(cv2.absdiff(a, b), np.full((1, 3), 1 / 3, np.float32))
+    return np.asarray(gap, np.float32)

@@ -17,8 +17,9 @@ import numpy as np
 from inpainterz.errors import InputError, OptionError
 from inpainterz.inpaint import background
 from inpainterz.inpaint.background import Box, Window
-from inpainterz.inpaint.blend import Floats, diffuse
+from inpainterz.inpaint.blend import Floats, level_gap
 from inpainterz.inpaint.choose import Choice, choose
+from inpainterz.inpaint.patches import complete
 from inpainterz.types import Frame, Inpainted, Mask, Origin
 
 
@@ -169,7 +170,7 @@ class _Shot:
         fill = choice.pixels * trust[..., None] + invented * (1 - trust[..., None])
         if carried is not None:
             # the noise of the choice, not the picture's motion: only small steps are damped
-            step = cv2.blur(np.abs(carried - fill).mean(-1), (3, 3))
+            step = cv2.blur(level_gap(carried, np.asarray(fill, np.float32)), (3, 3))
             damp = np.where(valid, 0.5 * np.exp(-((step / 10) ** 2)), 0)
             fill = fill + damp[..., None] * (carried - fill)
         return np.asarray(fill, np.float32), np.where(hole, trust, 0).astype(np.float32)
@@ -203,4 +204,4 @@ class _Shot:
             return np.asarray(pixels, np.float32)
         if not known.any():
             return np.full_like(target, 128)
-        return diffuse(np.asarray(pixels, np.float32), np.asarray(known))
+        return complete(np.asarray(pixels, np.float32), ~known, np.asarray(known))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from inpainterz.inpaint.background import Layers
-from inpainterz.inpaint.blend import Floats
+from inpainterz.inpaint.blend import Floats, level_gap
 from inpainterz.types import Mask
 
 LEVELS = 14.0
@@ -49,7 +49,7 @@ def choose(layers: Layers, carried: Floats | None) -> Choice:
         return Choice(np.zeros((h, w, 3), np.float32), np.zeros((h, w), np.float32))
     spacing = 2 if h * w > 40_000 else 1
     coarse = np.s_[:, ::spacing, ::spacing]
-    pixels = layers.pixels[coarse]
+    pixels = np.ascontiguousarray(layers.pixels[coarse])
     there = layers.there[coarse]
     apart, both = _distances(pixels, there)
     votes = np.where(layers.flow, 0.4, 1.0).astype(np.float32)[None, :, None, None] * both
@@ -60,7 +60,8 @@ def choose(layers: Layers, carried: Floats | None) -> Choice:
     cost = doubt + 0.4 * stray + 0.5 * layers.flow[:, None, None]
     cost += np.log2(1 + layers.lag[coarse]) / 3.0
     if carried is not None:
-        step = np.abs(pixels - carried[coarse[1:]]).mean(-1)
+        before = np.ascontiguousarray(carried[coarse[1:]])
+        step = np.stack([level_gap(p, before) for p in pixels])
         cost += STAY * np.minimum(step, 24.0) / 24.0
     cost = _smoothed(np.asarray(cost, np.float32), there)
     best = cost.argmin(0)
@@ -72,10 +73,11 @@ def choose(layers: Layers, carried: Floats | None) -> Choice:
     np.put_along_axis(weight, best[None], 1.0, 0)
     full = np.stack([cv2.resize(x, (w, h), interpolation=cv2.INTER_LINEAR) for x in weight])
     full = np.where(layers.there, np.maximum(full, 1e-6), 0)
-    fill = (layers.pixels * full[..., None]).sum(0) / np.maximum(full.sum(0), 1e-9)[..., None]
-    seen = there.any(0)
-    worst = np.where(seen, np.take_along_axis(doubt + stray, best[None], 0)[0], 9.0)
-    worst = cv2.blur(worst.astype(np.float32), (5, 5))
+    full = (full / np.maximum(full.sum(0), 1e-9)).astype(np.float32)
+    fill = np.einsum("nhwc,nhw->hwc", layers.pixels, full)
+    seen = np.asarray(there.any(0))
+    worst = np.take_along_axis(doubt + stray, best[None], 0).astype(np.float32)
+    worst = _smoothed(worst, seen[None])[0]
     trust = 1 / (1 + np.exp(np.minimum(4 * (worst - DOUBT), 30)))
     trust = cv2.resize(trust.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
     trust = np.where(layers.there.any(0), trust, 0)
@@ -93,7 +95,7 @@ def _distances(pixels: Floats, there: Mask) -> tuple[Floats, Mask]:
             if not shared.any():
                 continue
             weight = shared.astype(np.float32)
-            d = np.abs(pixels[a] - pixels[b]).mean(-1) * weight
+            d = level_gap(pixels[a], pixels[b]) * weight
             d = cv2.blur(d, (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-3)
             apart[a, b] = apart[b, a] = d
             both[a, b] = both[b, a] = shared

@@ -1,0 +1,222 @@
+"""What no frame shows: completed from patches of what surrounds it, coarse to fine.
+
+Sources: Wexler, Shechtman and Irani, Space-Time Completion of Video, PAMI 2007 (the voting of
+overlapping patches, section 3); Barnes et al., PatchMatch, SIGGRAPH 2009 (the search: good
+offsets are handed to neighbours and refined at random); Newson et al., Video Inpainting of
+Complex Scenes, SIAM Journal on Imaging Sciences 2014 (what to watch at coarse levels).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from inpainterz.inpaint.blend import Floats, diffuse
+from inpainterz.types import Mask
+
+SIDE = 7
+"""Of a patch, pixels."""
+
+Places = npt.NDArray[np.intp]
+"""(n, 2) row and column."""
+
+
+def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) -> Floats:
+    """Fill a hole with patches found around it.
+
+    Args:
+        pixels: (H, W, 3) float32; what stands in the hole does not matter.
+        hole: (H, W) bool, to be filled.
+        known: (H, W) bool, what patches may be taken from; not in the hole.
+        work_px: patches are searched at the finest scale where the hole has at most this many
+            pixels; what is finer is copied from the places found there.
+
+    Returns:
+        (H, W, 3) float32, `pixels` outside the hole. The same input gives the same answer.
+    """
+    first = diffuse(pixels, known)
+    if hole.sum() < 2 * SIDE or min(hole.shape) < 2 * SIDE:
+        return np.where(hole[..., None], first, pixels).astype(np.float32)
+    rng = np.random.default_rng(0)
+    levels = [(pixels, hole, known)]
+    while True:
+        p, m, k = levels[-1]
+        h, w = m.shape
+        thickness = float(cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, 3).max())
+        if thickness < 3 or min(h, w) < 4 * SIDE:
+            break
+        size = ((w + 1) // 2, (h + 1) // 2)
+        weight = cv2.resize(k.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        mean = cv2.resize(p * k[..., None], size, interpolation=cv2.INTER_AREA)
+        smaller_hole = cv2.resize(m.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+        levels.append(
+            (
+                np.asarray(mean / np.maximum(weight, 1e-3)[..., None], np.float32),
+                np.asarray(smaller_hole),
+                np.asarray((weight > 0.99) & ~smaller_hole),
+            )
+        )
+    places: Places | None = None
+    previous: Mask | None = None
+    current: Floats | None = None
+    for p, m, k in reversed(levels):
+        sources = _sources(k)
+        if len(sources) < 4 * SIDE:
+            current, places = None, None
+            continue
+        h, w = m.shape
+        targets = np.argwhere(m)
+        if current is None:
+            filled, guess = _peel(p, m, k, sources, targets, rng)
+        else:
+            assert places is not None and previous is not None
+            up = cv2.resize(current, (w, h), interpolation=cv2.INTER_LINEAR)
+            filled = np.where(m[..., None], up, p).astype(np.float32)
+            at = np.full((*previous.shape, 2), -1, np.intp)
+            at[previous] = places
+            ph, pw = previous.shape
+            parent = np.minimum(targets // 2, [ph - 1, pw - 1])
+            guess = at[parent[:, 0], parent[:, 1]] * 2 + targets % 2
+        allowed = np.zeros((h, w), np.bool_)
+        allowed[sources[:, 0], sources[:, 1]] = True
+        guess = _onto(guess, allowed, sources, rng)
+        fine = len(targets) > work_px
+        for _ in range(1 if fine else 4):
+            places = _search(filled, targets, guess, allowed, rng, 1 if fine else 3)
+            filled = _vote(filled, m, targets, places)
+            guess = places
+        current, previous = filled, m
+    if current is None:
+        current = first
+    return np.where(hole[..., None], current, pixels).astype(np.float32)
+
+
+def _peel(
+    pixels: Floats,
+    hole: Mask,
+    known: Mask,
+    sources: Places,
+    targets: Places,
+    rng: np.random.Generator,
+) -> tuple[Floats, Places]:
+    """A first fill, layer by layer from the rim inwards, by what of each patch is known already.
+
+    Starting from a smooth fill instead, flat patches win everywhere (Newson, section 3.3).
+    """
+    some = sources[rng.permutation(len(sources))[:1500]]
+    half = SIDE // 2
+    border = (half, half, half, half)
+    filled, done = np.where(known[..., None], pixels, 0).astype(np.float32), known.copy()
+    offered = _patches(cv2.copyMakeBorder(pixels, *border, cv2.BORDER_REFLECT_101), some)
+    place = np.zeros((*hole.shape, 2), np.intp)
+    while True:
+        edge = cv2.dilate(done.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        layer = np.argwhere(edge & hole & ~done)
+        if not len(layer):
+            break
+        there = cv2.copyMakeBorder(done.astype(np.float32), *border, cv2.BORDER_CONSTANT, value=0)
+        weight = _patches(np.dstack([there, there, there]), layer)
+        wanted = _patches(cv2.copyMakeBorder(filled, *border, cv2.BORDER_CONSTANT), layer) * weight
+        # |w (a - b)|^2 for all pairs, w being 0 or 1, as products of matrices
+        apart = (wanted**2).sum(1)[:, None] - 2 * wanted @ offered.T + weight @ (offered**2).T
+        best = some[apart.argmin(1)]
+        filled[layer[:, 0], layer[:, 1]] = pixels[best[:, 0], best[:, 1]]
+        place[layer[:, 0], layer[:, 1]] = best
+        done[layer[:, 0], layer[:, 1]] = True
+    return filled, place[targets[:, 0], targets[:, 1]]
+
+
+def _sources(known: Mask) -> Places:
+    """Centres of patches that are known throughout."""
+    solid = cv2.erode(
+        known.astype(np.uint8),
+        np.ones((SIDE, SIDE), np.uint8),
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    return np.argwhere(solid > 0)
+
+
+def _onto(guess: Places, allowed: Mask, sources: Places, rng: np.random.Generator) -> Places:
+    """The guesses, with those that are no source replaced by any source."""
+    h, w = allowed.shape
+    inside = (guess >= 0).all(1) & (guess[:, 0] < h) & (guess[:, 1] < w)
+    good = inside.copy()
+    good[inside] = allowed[guess[inside, 0], guess[inside, 1]]
+    other = sources[rng.integers(len(sources), size=len(guess))]
+    return np.asarray(np.where(good[:, None], guess, other), np.intp)
+
+
+def _patches(padded: Floats, at: Places) -> Floats:
+    """(n, SIDE * SIDE * 3) patches centred at places of the picture that `padded` extends."""
+    offsets = np.arange(SIDE)
+    rows = at[:, 0, None, None] + offsets[None, :, None]
+    columns = at[:, 1, None, None] + offsets[None, None, :]
+    return np.asarray(padded[rows, columns].reshape(len(at), SIDE * SIDE * 3), np.float32)
+
+
+def _search(
+    filled: Floats,
+    targets: Places,
+    places: Places,
+    allowed: Mask,
+    rng: np.random.Generator,
+    rounds: int,
+) -> Places:
+    """For each target pixel the place of a similar patch, improved from a guess."""
+    h, w = allowed.shape
+    half = SIDE // 2
+    padded = cv2.copyMakeBorder(filled, half, half, half, half, cv2.BORDER_REFLECT_101)
+    wanted = _patches(padded, targets)
+    number = np.full((h, w), -1, np.intp)
+    number[targets[:, 0], targets[:, 1]] = np.arange(len(targets))
+    places = places.copy()
+    cost = ((wanted - _patches(padded, places)) ** 2).mean(1)
+
+    def attempt(candidate: Places, of: npt.NDArray[np.intp]) -> None:
+        inside = (candidate >= 0).all(1) & (candidate[:, 0] < h) & (candidate[:, 1] < w)
+        candidate, of = candidate[inside], of[inside]
+        ok = allowed[candidate[:, 0], candidate[:, 1]]
+        candidate, of = candidate[ok], of[ok]
+        found = ((wanted[of] - _patches(padded, candidate)) ** 2).mean(1)
+        better = found < cost[of]
+        places[of[better]], cost[of[better]] = candidate[better], found[better]
+
+    everyone = np.arange(len(targets))
+    for _ in range(rounds):
+        for step in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            beside = targets - step
+            inside = (beside >= 0).all(1) & (beside[:, 0] < h) & (beside[:, 1] < w)
+            of = everyone[inside]
+            neighbour = number[beside[inside, 0], beside[inside, 1]]
+            of, neighbour = of[neighbour >= 0], neighbour[neighbour >= 0]
+            attempt(places[neighbour] + np.array(step), of)
+        radius = max(h, w) // 2
+        while radius >= 1:
+            attempt(places + rng.integers(-radius, radius + 1, size=places.shape), everyone)
+            radius //= 4
+    return places
+
+
+def _vote(filled: Floats, hole: Mask, targets: Places, places: Places) -> Floats:
+    """Each hole pixel as the mean of what the patches around it say, the similar ones most."""
+    h, w = hole.shape
+    half = SIDE // 2
+    padded = cv2.copyMakeBorder(filled, half, half, half, half, cv2.BORDER_REFLECT_101)
+    wanted, found = _patches(padded, targets), _patches(padded, places)
+    cost = ((wanted - found) ** 2).mean(1)
+    weight = np.exp(-cost / (2 * max(float(np.percentile(cost, 75)), 1.0)))
+    depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
+    weight *= 1.3 ** -depth[targets[:, 0], targets[:, 1]]  # the rim is known, the middle guessed
+    total = np.zeros((h + 2 * half, w + 2 * half, 3))
+    share = np.zeros((h + 2 * half, w + 2 * half))
+    said = found.reshape(-1, SIDE, SIDE, 3)
+    for dy in range(SIDE):  # within one shift no two patches write to the same pixel
+        for dx in range(SIDE):
+            near = weight * np.exp(-((dy - half) ** 2 + (dx - half) ** 2) / 6.0)
+            total[targets[:, 0] + dy, targets[:, 1] + dx] += said[:, dy, dx] * near[:, None]
+            share[targets[:, 0] + dy, targets[:, 1] + dx] += near
+    inner = np.s_[half : half + h, half : half + w]
+    voted = total[inner] / np.maximum(share[inner], 1e-9)[..., None]
+    return np.where(hole[..., None], voted, filled).astype(np.float32)

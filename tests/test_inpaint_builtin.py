@@ -1,0 +1,210 @@
+"""The built-in inpainter against scenes whose background is known, and the rooms beside it.
+
+That it keeps what every engine promises is held in test_engines.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from inpainterz.errors import InputError, OptionError
+from inpainterz.inpaint import background, blend
+from inpainterz.inpaint.builtin import BuiltinInpainter, Options, create
+from inpainterz.types import Frame, Image, Inpainted, Mask, Origin
+
+H, W = 72, 112
+
+
+def _world(seed: int = 3) -> Image:
+    """A plate larger than the frame, textured at every scale."""
+    rng = np.random.default_rng(seed)
+    world = np.zeros((H + 40, W + 80, 3), np.float32)
+    for cell, weight in ((24, 0.5), (9, 0.3), (4, 0.2)):
+        coarse = rng.random((world.shape[0] // cell + 2, world.shape[1] // cell + 2, 3), np.float32)
+        size = (world.shape[1], world.shape[0])
+        world += weight * cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    return np.clip(255 * world, 0, 255).astype(np.uint8)
+
+
+def _plate(i: int, pan: float) -> Image:
+    """What frame i shows without the object: the world seen by a camera that pans."""
+    shift = np.array([[1, 0, 10 + pan * i], [0, 1, 10]], np.float64)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(_world(), shift, (W, H), flags=flags), np.uint8)
+
+
+def _clip(
+    count: int,
+    pan: float = 0.0,
+    hole: Callable[[int], tuple[int, int]] = lambda i: (6 + 4 * i, 24),
+    gain: Callable[[int], float] = lambda i: 1.0,
+) -> tuple[list[tuple[Frame, Mask]], list[Image]]:
+    """Frames with a grey 20 px square at `hole(i)` (x, y), their masks, and the truth."""
+    frames, truth = [], []
+    for i in range(count):
+        plate = np.clip(_plate(i, pan) * gain(i), 0, 255).astype(np.uint8)
+        mask = np.zeros((H, W), np.bool_)
+        x, y = hole(i)
+        mask[y : y + 20, x : x + 20] = True
+        image = plate.copy()
+        image[mask] = 128
+        frames.append((Frame(image, i, i, Fraction(1, 25)), mask))
+        truth.append(plate)
+    return frames, truth
+
+
+def _psnr(done: list[Inpainted], clip: list[tuple[Frame, Mask]], truth: list[Image]) -> float:
+    values = []
+    for result, (_, mask), plate in zip(done, clip, truth, strict=True):
+        error = (result.frame.image[mask].astype(np.float64) - plate[mask]) ** 2
+        values.append(10 * np.log10(255**2 / max(error.mean(), 0.01)))
+    return float(np.mean(values))
+
+
+def _telea(clip: list[tuple[Frame, Mask]]) -> list[Inpainted]:
+    return [
+        Inpainted(
+            Frame(
+                cv2.inpaint(f.image, m.astype(np.uint8), 5, cv2.INPAINT_TELEA),
+                f.index,
+                f.pts,
+                f.time_base,
+            )
+        )
+        for f, m in clip
+    ]
+
+
+@pytest.fixture(scope="module")
+def engine() -> BuiltinInpainter:
+    return create(Options())
+
+
+def test_a_locked_camera_gives_the_plate_back(engine: BuiltinInpainter) -> None:
+    clip, truth = _clip(18)
+    done = list(engine.inpaint(clip))
+    assert _psnr(done, clip, truth) > 40
+    origins = [r.origin[m] for r, (_, m) in zip(done, clip, strict=True) if r.origin is not None]
+    assert np.concatenate(origins).tolist().count(Origin.SEEN) > 0.95 * sum(map(len, origins))
+
+
+def test_a_pan_is_followed_to_where_the_spot_is_free(engine: BuiltinInpainter) -> None:
+    clip, truth = _clip(20, pan=2.5, hole=lambda i: (46, 26))
+    done = list(engine.inpaint(clip))
+    assert _psnr(done, clip, truth) > 26
+    assert _psnr(done, clip, truth) > _psnr(_telea(clip), clip, truth) + 6
+
+
+def test_a_change_of_exposure_is_made_up_for(engine: BuiltinInpainter) -> None:
+    clip, truth = _clip(16, hole=lambda i: (6 + 5 * i, 24), gain=lambda i: 1.0 - 0.012 * i)
+    assert _psnr(list(engine.inpaint(clip)), clip, truth) > 34
+
+
+def test_another_passer_by_is_not_taken_for_background(engine: BuiltinInpainter) -> None:
+    clip, truth = _clip(24, hole=lambda i: (4 + 3 * i, 24))
+    passing = []
+    for i, (frame, mask) in enumerate(clip):
+        image = frame.image.copy()
+        x = 70 - 3 * i  # crosses the hole's way in the other direction
+        there = np.zeros_like(mask)
+        there[28:40, max(0, x) : max(0, x + 10)] = True
+        image[there & ~mask] = (250, 240, 30)
+        truth[i][there] = (250, 240, 30)
+        passing.append((Frame(image, i, i, Fraction(1, 25)), mask))
+    done = list(engine.inpaint(passing))
+    for i, (result, (_, mask)) in enumerate(zip(done, passing, strict=True)):
+        image = result.frame.image.astype(int)
+        yellow = mask & (image[..., 0] > 225) & (image[..., 1] > 215) & (image[..., 2] < 70)
+        alien = yellow & ~(truth[i] == (250, 240, 30)).all(-1)
+        assert alien.sum() < 0.12 * mask.sum(), f"frame {i}: the passer-by was smeared"
+
+
+def test_what_no_frame_shows_is_said_and_stays_still(engine: BuiltinInpainter) -> None:
+    clip, _ = _clip(8, hole=lambda i: (50, 30))
+    done = list(engine.inpaint(clip))
+    mask = clip[0][1]
+    for result in done:
+        assert result.origin is not None and result.confidence is not None
+        assert (result.origin[mask] == Origin.INVENTED).all()
+        assert result.confidence[mask].max() < 128
+        assert (result.origin[~mask] == Origin.KEPT).all()
+    fills = np.stack([r.frame.image[mask] for r in done]).astype(int)
+    assert np.abs(np.diff(fills, axis=0)).mean() < 1.0
+    assert fills.std() > 0
+
+
+def test_a_hole_that_is_the_whole_picture_gives_something(engine: BuiltinInpainter) -> None:
+    frames = [
+        (Frame(np.full((20, 30, 3), 90, np.uint8), i, i, Fraction(1, 25)), np.ones((20, 30), bool))
+        for i in range(3)
+    ]
+    done = list(engine.inpaint(frames))
+    assert [r.frame.image.shape for r in done] == [(20, 30, 3)] * 3
+    assert all(r.frame.image.std() == 0 for r in done)
+
+
+def test_one_frame_is_filled_from_around() -> None:
+    clip, truth = _clip(1, hole=lambda i: (40, 20))
+    (done,) = create(Options()).inpaint(clip)
+    assert 0 < np.abs(done.frame.image[clip[0][1]].astype(int) - truth[0][clip[0][1]]).mean() < 60
+
+
+def test_memory_bounds_the_window() -> None:
+    engine = create(Options(memory_mb=16, lookahead_frames=500, reach_frames=500))
+    big = np.zeros((600, 800, 3), np.uint8)
+    taken = 0
+
+    def frames() -> list[tuple[Frame, Mask]]:
+        return []
+
+    assert list(engine.inpaint(frames())) == []
+
+    def counted():  # type: ignore[no-untyped-def]
+        nonlocal taken
+        hole = np.zeros((600, 800), np.bool_)
+        hole[100:110, 100:110] = True
+        for i in range(12):
+            taken += 1
+            yield Frame(big, i, i, Fraction(1, 25)), hole
+
+    first = next(iter(engine.inpaint(counted())))
+    assert first.frame.index == 0
+    assert taken < 12, "16 MiB hold only a few frames of this size"
+
+
+def test_frames_and_masks_of_another_size_are_refused(engine: BuiltinInpainter) -> None:
+    frame = Frame(np.zeros((8, 9, 3), np.uint8), 0, 0, Fraction(1, 25))
+    with pytest.raises(InputError, match="9x8"):
+        list(engine.inpaint([(frame, np.zeros((8, 8), np.bool_))]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"lookahead_frames": -1}, {"motion_side_px": 3}, {"margin_px": 0}, {"memory_mb": 1}],
+)
+def test_options_are_checked(wrong: dict[str, int]) -> None:
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        Options(**wrong)
+
+
+def test_diffuse_keeps_what_is_known_and_spreads_a_ramp() -> None:
+    x = np.tile(np.arange(64, dtype=np.float32), (48, 1))
+    known = np.ones((48, 64), np.bool_)
+    known[14:34, 20:44] = False
+    spread = blend.diffuse(np.where(known, x, -99).astype(np.float32), known)
+    assert np.array_equal(spread[known], x[known])
+    assert np.abs(spread - x).max() < 3
+    assert not blend.diffuse(x, np.zeros_like(known)).any()
+
+
+def test_boxes_merge_near_holes_and_part_far_ones() -> None:
+    hole = np.zeros((100, 300), np.bool_)
+    hole[10:20, 10:20] = hole[15:25, 30:40] = hole[70:80, 250:260] = True
+    found = background.boxes(hole, 12)
+    assert len(found) == 2
+    assert found[0].slices == (slice(0, 37), slice(0, 52))
