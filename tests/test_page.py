@@ -261,7 +261,7 @@ def test_two_tabs_do_not_mix(browser: Any, server: Server, tmp_path: Path) -> No
         tab.close()
 
 
-def test_a_bad_file_gets_a_sentence_and_a_job_can_be_cancelled(
+def test_on_a_phone_a_bad_file_a_cancelled_job_and_a_closed_tab(
     browser: Any, server: Server, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.mp4"
@@ -275,7 +275,7 @@ def test_a_bad_file_gets_a_sentence_and_a_job_can_be_cancelled(
     assert "bad.mp4" in told and "is not a video" in told
     assert "Traceback" not in page.content() and str(server.temp) not in page.content()
 
-    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 60, 3)).path)
+    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 120, 3)).path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     tab.click(*centre(SCENE, 0), touch=True)
     page.click("#track")
@@ -284,7 +284,16 @@ def test_a_bad_file_gets_a_sentence_and_a_job_can_be_cancelled(
     page.wait_for_selector("#track:not([disabled])")
     assert page.is_disabled("#remove")
     assert page.locator(".iz-progress").count() == 0
-    tab.close()
+
+    page.click("#track")
+    page.wait_for_selector(".iz-progress")
+    running = server.temp.glob("inpainterz-page-*/tab-*/masks.new")
+    assert len(list(running)) == 1
+    tab.close()  # in the middle of the job, which must not go on for nobody
+    deadline = time.monotonic() + 60
+    while list(server.temp.glob("inpainterz-page-*/tab-*/masks.new")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_files_of_a_tab_and_nothing_else_are_served(server: Server) -> None:

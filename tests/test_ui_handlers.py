@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -473,9 +474,7 @@ def test_the_frame_count_and_doubts_are_told_from_one(followed: Session) -> None
 # ---------------------------------------------------------------- the page's own
 
 
-def test_errors_become_sentences(
-    session: Session, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_errors_become_sentences(session: Session, tmp_path: Path) -> None:
     gradio = pytest.importorskip("gradio")
     from inpainterz.ui.page import _Wiring, sentence
 
@@ -523,6 +522,33 @@ def test_settings_are_checked(values: tuple[Any, Any, Any]) -> None:
     with pytest.raises(OptionError):
         _fill(*values)
     assert _fill(True, None, 2) == FillOptions(feather_px=2)
+
+
+def test_engines_are_loaded_once_and_never_swapped(engines: Engines) -> None:
+    pytest.importorskip("gradio")
+    from inpainterz.ui.page import Shelf
+
+    shelf = Shelf(None)
+    first = shelf.get({})
+    assert shelf.get({"track": "builtin"}) is first
+    with pytest.raises(OptionError, match="no track engine called 'other'"):
+        shelf.get({"track": "other"})
+    other = Shelf(replace(engines, names={**engines.names, "inpaint": "mine"}))
+    picked = other.get({"inpaint": "builtin"})
+    assert picked.names["inpaint"] == "builtin" and picked.inpainter is not engines.inpainter
+    assert picked.tracker is engines.tracker
+    assert other.get({"inpaint": "builtin"}).inpainter is picked.inpainter
+
+
+def test_a_taken_port_is_told() -> None:
+    pytest.importorskip("gradio")
+    from inpainterz.ui.page import check_port
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OptionError, match="cannot listen on"):
+            check_port("127.0.0.1", taken.getsockname()[1])
 
 
 def test_masks_pack_and_unpack() -> None:

@@ -217,7 +217,8 @@ def look(session: Session, engines: Engines) -> Session:
 
 
 def _look(session: Session, clip: Clip, engines: Engines, frame: int) -> None:
-    if session.embedding_frame == frame:
+    engine = engines.names.get("segment", "")
+    if (session.embedding_frame, session.embedding_engine) == (frame, engine):
         return
     with VideoReader(clip.path) as video:
         cuts = session.cuts
@@ -229,6 +230,7 @@ def _look(session: Session, clip: Clip, engines: Engines, frame: int) -> None:
         _, embedding = pipeline.embed(video, frame, engines.segmenter, cuts=cuts)
     session.forget_embedding()
     session.embedding, session.embedding_frame = embedding, frame
+    session.embedding_engine = engine
 
 
 def mark(
@@ -250,6 +252,7 @@ def mark(
     Raises:
         PromptError: it does not fit the frame, or nothing was found there.
     """
+    session.handled += 1
     clip = _clip(session)
     _idle(session)
     if frame is not None and frame != session.frame:
@@ -661,6 +664,8 @@ class _Watched:
                 if self.job.title == STUDYING:
                     self.job.done = item[0].index + 1
                 yield item
+            if self.job.title == STUDYING:
+                self.job.total = None  # all is read, and who knows how long the rest takes
 
         return self.inner.inpaint(taken())
 

@@ -6,15 +6,18 @@ import html
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
 
 from inpainterz.engines import ENGINES, Entry, Stage
+from inpainterz.engines import load as load_engine
 from inpainterz.errors import InpainterzError, OptionError, WeightsMissing
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.ui import handlers
@@ -31,6 +34,13 @@ ENGINE_LANE = "engine"
 SWEEP = (600, 3600)
 """Uploads are looked at every so many seconds and deleted when they are so many seconds old."""
 
+STAGES: tuple[tuple[Stage, str], ...] = (
+    ("segment", "Selecting"),
+    ("track", "Following"),
+    ("inpaint", "Filling"),
+)
+"""Each stage, and what it does in one word."""
+
 SORRY = "Something went wrong on our side. Try again; if it stays so, the log says more."
 
 
@@ -38,28 +48,39 @@ class Shelf:
     """The engines of this process, loaded when they are first needed."""
 
     def __init__(self, engines: Engines | None) -> None:
-        self._engines = engines
+        self._given = engines
+        self._more: dict[tuple[Stage, str], Any] = {}
         self._lock = threading.Lock()
 
-    def get(self, names: Mapping[str, str] | None = None) -> Engines:
-        """The engines of these names, the last used being kept; None: those at hand.
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of each stage's engine that is used where nobody chose another."""
+        given = {} if self._given is None else self._given.names
+        return {stage: given.get(stage, "builtin") for stage, _ in STAGES}
+
+    def get(self, picked: Mapping[Stage, str]) -> Engines:
+        """The engines, those that were picked in the place of those that were given.
 
         Raises:
             InpainterzError: one cannot be loaded.
         """
         with self._lock:
-            if self._engines is None:
-                self._engines = Engines.load()
-            held = dict(self._engines.names)
-            wanted = dict(held)
-            wanted.update(names or {})
-            if wanted != held:
-                self._engines = Engines.load(
-                    segmenter=wanted["segment"],
-                    tracker=wanted["track"],
-                    inpainter=wanted["inpaint"],
-                )
-            return self._engines
+            if self._given is None:
+                self._given = Engines.load()
+            made = self._given
+            for stage, name in picked.items():
+                if name == self.names[stage]:
+                    continue
+                if (stage, name) not in self._more:
+                    self._more[stage, name] = load_engine(stage, name)
+                engine, names = self._more[stage, name], {**made.names, stage: name}
+                if stage == "segment":
+                    made = replace(made, segmenter=engine, names=names)
+                elif stage == "track":
+                    made = replace(made, tracker=engine, names=names)
+                else:
+                    made = replace(made, inpainter=engine, names=names)
+            return made
 
 
 def available(stage: Stage) -> list[Entry]:
@@ -127,20 +148,20 @@ def build_page(engines: Engines | None, root: Path) -> gr.Blocks:
                     "Settings", open=False, elem_id="settings", elem_classes="iz-settings"
                 ) as parts["settings"]:
                     auto = gr.Checkbox(
-                        True, label="Choose the margin for me", elem_id="auto-margin"
+                        True, label="Choose the margin around it for me", elem_id="auto-margin"
                     )
                     grow = gr.Slider(
                         0,
                         60,
                         8,
                         step=1,
-                        label="Margin around the object, pixels",
+                        label="Margin (pixels)",
                         interactive=False,
                     )
-                    feather = gr.Slider(0, 20, 2, step=1, label="Soft edge, pixels")
+                    feather = gr.Slider(0, 20, 2, step=1, label="Soft edge (pixels)")
                     choices = {
                         stage: _choice(stage, title, shelf)
-                        for stage, title in _STAGES
+                        for stage, title in STAGES
                         if len(available(stage)) > 1
                     }
                 parts["again"] = gr.Button(
@@ -261,16 +282,9 @@ def build_page(engines: Engines | None, root: Path) -> gr.Blocks:
     return cast(gr.Blocks, page)
 
 
-_STAGES: tuple[tuple[Stage, str], ...] = (
-    ("segment", "Selecting"),
-    ("track", "Following"),
-    ("inpaint", "Filling"),
-)
-
-
 def _choice(stage: Stage, title: str, shelf: Shelf) -> gr.Dropdown:
     names = [(f"{entry.name}: {entry.title}", entry.name) for entry in available(stage)]
-    return gr.Dropdown(names, value=shelf.get().names.get(stage, "builtin"), label=title)
+    return gr.Dropdown(names, value=shelf.names[stage], label=title)
 
 
 def _fill(auto: object, grow: object, feather: object) -> FillOptions:
@@ -413,6 +427,23 @@ def theme() -> gr.themes.Base:
     )
 
 
+def check_port(host: str, port: int) -> None:
+    """Find out before any work whether the page can listen there.
+
+    Raises:
+        OptionError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OptionError(
+            f"the page cannot listen on {host}:{port}: {reason}", "Choose another with --port"
+        ) from error
+
+
 def launch(
     page: gr.Blocks, *, host: str, port: int, open_browser: bool = False, block: bool = True
 ) -> str:
@@ -453,7 +484,11 @@ def serve(
         port: port to listen on.
         engines: used for every tab; None: the built-in ones.
         open_browser: show the page in the machine's browser.
+
+    Raises:
+        OptionError: the port is taken, or the address is not this machine's.
     """
+    check_port(host, port)
     with tempfile.TemporaryDirectory(prefix="inpainterz-page-", ignore_cleanup_errors=True) as name:
         root = Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(root)  # uploads land in it, only it is served from

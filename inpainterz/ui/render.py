@@ -150,6 +150,7 @@ def _stage(session: Session) -> Part | None:
         "count": clip.frames,
         "width": clip.width,
         "height": clip.height,
+        "handled": session.handled,
         "busy": job is not None,
         "live": "",
         "can_undo": bool(session.marks),
@@ -314,6 +315,8 @@ def _result(session: Session, made: Result) -> Part:
     notes = []
     if hole and not made.invented_px:
         notes.append("All of what was filled is seen in other frames.")
+    elif hole and made.invented_px < 0.005 * hole:
+        notes.append("Nearly all of what was filled is seen in other frames.")
     elif hole:
         notes.append(
             f"{made.seen_px / hole:.0%} of what was filled is seen in other frames, "

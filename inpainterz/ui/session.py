@@ -117,6 +117,8 @@ class Session:
     """(frame, object) -> packed mask, for frames that the user clicked in."""
     embedding: Embedding | None = None
     embedding_frame: int = -1
+    embedding_engine: str = ""
+    """Which segmenter it is of: another one cannot read it."""
     refining: dict[int, Segmentation] = field(default_factory=dict)
     """Object -> the segmenter's last answer in the frame of `embedding`."""
     cuts: tuple[int, ...] | None = None
@@ -127,6 +129,8 @@ class Session:
     job: Job | None = None
     notice: str = ""
     """A sentence about what went wrong last."""
+    handled: int = 0
+    """Counts the clicks that were answered, also with a refusal."""
     serial: int = 0
     """Counts what was shown, so that an answer equal to the last one is still news."""
 
@@ -153,7 +157,7 @@ class Session:
                 path.unlink(missing_ok=True)
         fresh = Session(self.folder)
         for name in Session.__slots__:
-            if name != "serial":
+            if name not in ("serial", "handled"):
                 setattr(self, name, getattr(fresh, name))
 
     def forget_embedding(self) -> None:

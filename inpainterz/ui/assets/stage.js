@@ -12,6 +12,7 @@ let kind = "add";
 let frame = null;       // the picture on show
 let tint = null;        // the overlay on it
 let waiting = [];       // clicks without an answer
+let sent = 0;           // the number of the last click
 let drag = null;        // the box being drawn
 let wanted = null;      // the frame that the slider asks for
 let asked = false;      // whether an answer to a seek is due
@@ -33,7 +34,7 @@ async function take() {
   if (told && told.clip !== news.clip) { frame = tint = null; wanted = null; asked = false; }
   const serial = news.serial;
   told = news;
-  waiting = waiting.filter((mark) => mark.serial >= serial);
+  waiting = waiting.filter((mark) => mark.due > news.handled);
   controls();
   const [picture, over] = await Promise.all([load(news.busy ? news.live : news.image), load(news.overlay)]);
   if (told.serial !== serial) return;
@@ -168,7 +169,8 @@ function place(event) {
 }
 
 function send(what, at) {
-  waiting.push({ kind: what, at, colour: told.colour, serial: told.serial });
+  sent = Math.max(sent, told.handled) + 1;
+  waiting.push({ kind: what, at, colour: told.colour, due: sent });
   trigger("mark", { kind: what, at, frame: told.index });
   animate();
 }
