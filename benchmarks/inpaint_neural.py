@@ -152,7 +152,7 @@ def part_memory(_: torch.device) -> None:
 
 
 def memory_of(count: int) -> None:
-    options = Options(hybrid=False, window_frames=4, stride_frames=3, references=2, margin_px=8)
+    options = Options(hybrid=False, window_frames=3, stride_frames=2, references=1, margin_px=8)
     engine = E2FGVIInpainter(network(), options, torch.device("cpu"))
     for _ in engine.inpaint(clip(count, 90, 160, 0.02)):
         pass

@@ -28,7 +28,7 @@ from inpainterz.inpaint import windows
 from inpainterz.inpaint.e2fgvi import engine as e2fgvi
 from inpainterz.inpaint.e2fgvi import published
 from inpainterz.inpaint.e2fgvi.engine import Counts, E2FGVIInpainter, Options
-from inpainterz.inpaint.e2fgvi.network import HQ, Generator, fits, grid_sizes
+from inpainterz.inpaint.e2fgvi.network import BASE, HQ, Generator, fits, grid_sizes
 from inpainterz.inpaint.windows import Box, Crop, Fill
 from inpainterz.types import Frame, Inpainted, Mask, Origin
 
@@ -336,6 +336,20 @@ def test_what_other_frames_show_is_kept(network: Generator) -> None:
     assert alone.lookahead < engine.lookahead
 
 
+def test_specks_are_not_worth_a_network() -> None:
+    hole = np.zeros((60, 80), bool)
+    hole[5:55, 5:75] = True
+    unsure = np.zeros_like(hole)
+    unsure[10:12, 10:70] = True  # thin
+    unsure[20:26, 20:26] = True  # small
+    assert not e2fgvi._worthwhile(unsure, hole).any()
+    unsure[30:50, 40:74] = True
+    todo = e2fgvi._worthwhile(unsure, hole)
+    assert todo[30:50, 40:74].all()
+    assert not todo[~hole].any()
+    assert windows.around(todo) == Box(26, 36, 54, 75)
+
+
 # Compat -------------------------------------------------------------------------------------------
 
 
@@ -380,6 +394,18 @@ def test_load_takes_the_published_files_and_refuses_others(
     place("base")
     with pytest.raises(WeightsMismatch, match=r"missing: sc\.bias_conv.*unexpected: sc\.bias"):
         engines.load("inpaint", "e2fgvi-hq", device="cpu")
+
+
+def test_the_base_model_takes_any_size() -> None:
+    network = Generator(BASE)
+    network.load_state_dict(fixtures.state_dict("e2fgvi"))
+    images, holes = fixtures.clip(1, 300, 200, 3)
+    (frame,), mask = frames_of(images), holes[0].astype(bool)
+    engine = E2FGVIInpainter(network, SMALL, CPU)
+    hold_the_promises(list(engine.inpaint([(frame, mask)])), [frame], [mask])
+    compat = E2FGVIInpainter(network, Options(compat=True), CPU)
+    with pytest.raises(InputError, match="240 rows and 432 columns"):
+        list(compat.inpaint([(frame, mask)]))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from parity import e2fgvi_adapter as adapter
 from parity import e2fgvi_fixtures as fixtures
 from torch import Tensor, nn
 
+from inpainterz.inpaint.e2fgvi import network as e2fgvi_network
 from inpainterz.inpaint.e2fgvi import published
 from inpainterz.inpaint.e2fgvi.network import BASE, HQ, Generator, fits, grid_sizes
 
@@ -172,6 +173,49 @@ def test_asking_for_some_frames_gives_what_asking_for_all_gives(
         features = network.encode(x[0])[None]
         some = network.generate(features[:, :3], features[:, 3:], flows, [2, 0])
     assert torch.allclose(some[0], whole[[2, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 16])
+def test_attention_is_what_its_description_says(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the plain formula, key by key, on a grid where some pooled windows are missing."""
+    monkeypatch.setattr(e2fgvi_network, "KEYS_AT_ONCE", at_once)
+    torch.manual_seed(2)
+    attention = e2fgvi_network.FocalAttention()
+    t, n, m = 2, 20, 9  # four windows above each other
+    x, pooled = torch.randn(1, t, n, m, 512), torch.randn(1, t, 4, 1, 512)
+    keys = e2fgvi_network.Attended.of(n, m, x.device)
+    assert keys.there is not None
+    with torch.inference_mode():
+        got = attention(x, pooled, t, keys)[0]
+        q, k, v = attention.qkv(x[0]).chunk(3, -1)
+        _, pooled_k, pooled_v = attention.qkv(pooled[0]).chunk(3, -1)
+        wanted = torch.empty_like(got)
+        for window in range(4):
+            logits, values = [], []
+            asked = q[:, 5 * window : 5 * window + 5].reshape(-1, 4, 128) * 128**-0.5
+            for frame in range(t):
+                at = [(r, c) for r in range(5) for c in range(9)]
+                for down, right in ((2, 4), (2, -4), (-2, 4), (-2, -4)):
+                    for r in range(5):
+                        for c in range(9):
+                            row, column = r + down, c + right
+                            if not (0 <= row < 5 and 0 <= column < 9):
+                                at.append((row, column))
+                assert len(at) == 165
+                for row, column in at:
+                    place = frame, (5 * window + row) % n, column % m
+                    logits.append((asked * k[place].view(4, 128)).sum(-1))
+                    values.append(v[place].view(4, 128))
+                for row in range(window - 2, window + 3):
+                    if 0 <= row < 4:
+                        logits.append((asked * pooled_k[frame, row, 0].view(4, 128)).sum(-1))
+                        values.append(pooled_v[frame, row, 0].view(4, 128))
+            weight = torch.stack(logits, -1).softmax(-1)  # (queries, heads, keys)
+            mixed = torch.einsum("qhk,khd->qhd", weight, torch.stack(values))
+            wanted[:, 5 * window : 5 * window + 5] = attention.proj(mixed.reshape(t, 5, 9, 512))
+    assert torch.allclose(got, wanted, atol=1e-5)
 
 
 def test_sizes_off_the_grid_are_refused(hq: Generator) -> None:

@@ -43,7 +43,9 @@ INVENTED_CONFIDENCE = 64
 """Of 255: plausible, yet nobody has seen it."""
 
 SPECK_PX = 3
-"""Gaps narrower than this in what other frames show are left to interpolation."""
+"""Gaps narrower than this in what other frames show are left as the built-in engine fills them."""
+SPECK_AREA_PX = 48
+"""So are gaps of fewer pixels: each would widen what the network must look at."""
 SEAM_PX = 3
 """How far the network's part reaches into what other frames show, where the two are joined."""
 LOOSEST = 2.0
@@ -141,9 +143,23 @@ def create(options: Options, device: str = "auto", *, weights: Path) -> E2FGVIIn
     """
     config = BASE if weights.name == weights_files.card(BASE.kind).file else HQ
     place = devices.pick(device, config.kind)
+    dtype_for(options.precision, place)  # a wrong option is told before a slow load
     network = Generator(config)
     weights_files.load_into(network, weights, name=config.kind, may_lack=CONSTANTS)
     return E2FGVIInpainter(network, options, place)
+
+
+def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type that the network's heavy layers compute in; flow is always float32.
+
+    Raises:
+        OptionError: fp16 on a CPU.
+    """
+    if precision == "auto":
+        precision = "fp16" if device.type == "cuda" else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise OptionError("fp16 is slower than fp32 on a CPU", "Choose fp32 or bf16")
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
 class E2FGVIInpainter:
@@ -156,18 +172,11 @@ class E2FGVIInpainter:
             options: see `Options`.
             device: where the network runs; frames come from and go to the CPU.
         """
-        precision = options.precision
-        if precision == "auto":
-            precision = "fp16" if device.type == "cuda" else "fp32"
-        if precision == "fp16" and device.type == "cpu":
-            raise OptionError("fp16 is slower than fp32 on a CPU", "Choose fp32 or bf16")
         self.options = options
         self.device = device
         self.config: Config = network.config
         self.network = network.eval().to(device).to(memory_format=torch.channels_last)
-        self.dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[
-            precision
-        ]
+        self.dtype = dtype_for(options.precision, device)
         self._first = builtin.create(builtin.Options()) if self._hybrid else None
 
     @property
@@ -294,8 +303,11 @@ def _worthwhile(unsure: Mask, hole: Mask) -> Mask:
     """The part of the hole that is worth a network: no specks, and room to join it to the rest."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (SPECK_PX, SPECK_PX))
     solid = cv2.morphologyEx(unsure.astype(np.uint8), cv2.MORPH_OPEN, kernel)
-    if not solid.any():
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    large = np.array([0, *(stats[1:count, cv2.CC_STAT_AREA] >= SPECK_AREA_PX)], np.uint8)
+    if not large.any():
         return np.zeros_like(hole)
+    solid = large[parts]
     size = 2 * (SEAM_PX + SPECK_PX // 2) + 1
     grown = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     return np.asarray((grown > 0) & hole)
