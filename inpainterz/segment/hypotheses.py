@@ -298,7 +298,8 @@ class Pool:
             other = np.minimum(rg.distances(r, self.step, off), 1e4)
             against = np.clip(1.5 * np.log((other + 2) / (way + 2)), -2, 2).astype(np.float32)
         motions = (0.0,) if judge.motion is None else (0.0, 0.7, 1.6)
-        for share in _SCALES:
+        # a correction starts from the last answer: fewer fresh ones will do
+        for share in _SCALES if self.hint.previous is None else _SCALES[1::2]:
             radius = share * self.frame_size
             reach = 0.5 * (far + way) / radius
             place = np.clip(1.2 - reach, -4.0, 1.0).astype(np.float32) + against
