@@ -8,7 +8,6 @@ fused attention kernels want keys and values of one small width, so the products
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +50,6 @@ def attend(q: Tensor, k: Tensor, values: Tensor, frames: int = 0) -> tuple[Tenso
     return (found[0] if len(found) == 1 else torch.cat(found, 1)), share
 
 
-@lru_cache(maxsize=16)
 def outside(h: int, w: int, device: torch.device) -> Tensor:
     """Which keys of a query's window fall off the map: (h, w, 15, 15) bool."""
     offsets = torch.arange(-RADIUS, RADIUS + 1, device=device)
