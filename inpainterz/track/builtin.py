@@ -14,7 +14,7 @@ from inpainterz import motion
 from inpainterz.errors import OptionError, PromptError
 from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe
 from inpainterz.track.background import Background
-from inpainterz.track.cues import Moved, gather, own_motion
+from inpainterz.track.cues import Moved, gather, likeness, own_motion
 from inpainterz.track.refine import cut, edge_weights, guided
 from inpainterz.types import Frame, Image, LabelMap, Mask, Tracked
 
@@ -215,7 +215,19 @@ class BuiltinTracker:
         near, lab = prior[crop], view.lab[crop]
         own = None if thing.lost else own_motion(moved, crop, near)
         if own is not None and (near > 0.5).sum() > 0.15 * last.size**2:
-            thing.place = own.carry(last)
+            expected, thing.place = thing.place, own.carry(last)
+            astray = np.hypot(thing.place.x - expected.x, thing.place.y - expected.y)
+            if (
+                thing.steps >= 4
+                and astray > 0.12 * last.size
+                and self._resembles(thing, view, expected)
+                > self._resembles(thing, view, thing.place) + 0.5
+            ):  # the flow went off with something else
+                thing.place, own = expected, None
+                prior = 0.75 * _paste(thing.good, expected)
+                y0, y1, x0, x1 = _window(prior > 0.5, expected)
+                crop = np.s_[y0:y1, x0:x1]
+                near, lab = prior[crop], view.lab[crop]
         cues = gather(lab, near, crop, thing.place, moved, own, thing.memory, state.background)
         evidence = cues.evidence()
         belief = cut(
@@ -311,13 +323,17 @@ class BuiltinTracker:
         if fits[row, column] < 0.6:
             return None
         there = Place(x0 + float(column) * step, y0 + float(row) * step, place.size)
-        grow = there.size / at.size
-        faint = cv2.warpAffine(
-            shape.astype(np.float32),
-            np.asarray([[grow, 0, there.x - grow * at.x], [0, grow, there.y - grow * at.y]]),
-            shape.shape[::-1],
-        )
-        return 0.75 * np.asarray(faint, np.float32), there
+        return 0.75 * _paste(thing.good, there), there
+
+    def _resembles(self, thing: _Object, view: _View, place: Place) -> float:
+        """How much what is seen at a place is like what was shown, were the object there."""
+        shape = _paste(thing.good, place) > 0.5
+        if not shape.any():
+            return -5.0
+        y0, y1, x0, x1 = _window(shape)
+        crop = np.s_[y0:y1, x0:x1]
+        shown, _, _ = likeness(view.lab[crop], crop, place, thing.memory)
+        return float(np.clip(shown, -5, 5)[shape[crop][::2, ::2]].mean())
 
     @staticmethod
     def _lose(thing: _Object) -> None:
@@ -331,6 +347,15 @@ def _quality(fresh: Map, now: Mask) -> float:
     """The IoU that a mask may be expected to have, were the odds of this frame the truth."""
     odds = 1 / (1 + np.exp(-fresh))
     return float(odds[now].sum() / max(1.0, float(now.sum() + odds[~now].sum())))
+
+
+def _paste(good: tuple[Map, Place], place: Place) -> Map:
+    """The last good mask (h, w), moved and scaled to another place."""
+    shape, at = good
+    grow = place.size / at.size
+    matrix = np.asarray([[grow, 0, place.x - grow * at.x], [0, grow, place.y - grow * at.y]])
+    pasted = cv2.warpAffine(np.asarray(shape, np.float32), matrix, shape.shape[::-1])
+    return np.asarray(pasted, np.float32)
 
 
 def _carry(matrix: motion.Homography, place: Place) -> Place:
