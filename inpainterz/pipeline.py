@@ -39,7 +39,7 @@ from inpainterz.video.reader import VideoReader
 from inpainterz.video.shots import find_cuts, mark
 from inpainterz.video.writer import VideoWriter, WriteOptions
 
-NEIGHBOUR_OFFSETS = (-40, -24, -12, -6, -2, 2, 6, 12, 24, 40)
+NEIGHBOUR_OFFSETS = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
 """Which frames around a prompted one a segmenter is shown, in frames."""
 
 DOUBTFUL = 0.5
