@@ -66,7 +66,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             [
                 sys.executable,
                 "-c",
-                f"from inpainterz.ui.page import serve; serve(port={port})",
+                "from inpainterz.ui.page import serve; "
+                f"serve(port={port}, ready=lambda address: print('at', address, flush=True))",
             ],
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -91,7 +92,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 process.kill()
                 process.wait()
                 raise
-    assert "Traceback" not in log.read_text("utf-8"), log.read_text("utf-8")
+    told = log.read_text("utf-8")
+    assert told.startswith(f"at {address}") and "Traceback" not in told, told
     assert not list(temp.glob("inpainterz-page-*"))
 
 
@@ -281,6 +283,7 @@ def test_on_a_phone_a_bad_file_a_cancelled_job_and_a_closed_tab(
     page.click("#track")
     page.wait_for_selector(".iz-progress")
     page.click("#cancel")
+    page.wait_for_selector("#cancel", state="hidden")
     page.wait_for_selector("#track:not([disabled])")
     assert page.is_disabled("#remove")
     assert page.locator(".iz-progress").count() == 0

@@ -259,18 +259,23 @@ def build_page(engines: Engines | None, root: Path) -> gr.Blocks:
             [auto, grow, feather, *engine_names],
             lane=True,
         )
-        wire(parts["cancel"].click, handlers.cancel)
+        # shows nothing by itself: what it says could arrive after the job's own last word
+        parts["cancel"].click(
+            lambda s: s if s is None else handlers.cancel(s),
+            state,
+            state,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         wire(parts["forth"].click, handlers.forth)
         wire(back.click, handlers.back)
         wire(parts["again"].click, handlers.start_over)
         wire(another.click, handlers.start_over)
-        # a job that is deep in one frame cannot tell how far it is: it is looked at from outside
+        # A job that is deep in one frame cannot tell how far it is: it is looked at from outside.
+        # The timer alone ends itself, with all parts once more, so that an answer which another
+        # event overtook on its way never stays on the screen.
         parts["timer"].tick(
-            lambda s: gr.skip() if s is None else status(s),
-            state,
-            parts["status"],
-            show_progress="hidden",
-            api_visibility="private",
+            _looked_at, state, outputs, show_progress="hidden", api_visibility="private"
         )
         auto.change(
             lambda on: gr.update(interactive=not on),
@@ -318,6 +323,19 @@ def _shown(session: Session) -> list[Any]:
     """The session and what every part shows for it, in the order of the outputs."""
     found = render(session)
     return [session, *(gr.update(**found[name]) for name in PARTS)]
+
+
+def _looked_at(session: Session | None) -> list[Any]:
+    """What the timer shows: only the progress while a job runs, everything once it is over."""
+    if session is None or session.job is not None:
+        told = "" if session is None else status(session)
+        return [
+            session,
+            *(gr.update(value=told) if name == "status" else gr.skip() for name in PARTS),
+        ]
+    shown = _shown(session)
+    shown[1 + PARTS.index("timer")] = gr.update(active=False)
+    return shown
 
 
 class _Wiring:
@@ -444,15 +462,13 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def launch(
-    page: gr.Blocks, *, host: str, port: int, open_browser: bool = False, block: bool = True
-) -> str:
-    """Serve a built page; returns its address, after it ended where `block` is set."""
+def launch(page: gr.Blocks, *, host: str, port: int, open_browser: bool = False) -> str:
+    """Begin to serve a built page, in a thread; returns its address."""
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
         inbrowser=open_browser,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
         share=False,
         quiet=True,
         show_error=False,
@@ -476,6 +492,7 @@ def serve(
     port: int = 7860,
     engines: Engines | None = None,
     open_browser: bool = False,
+    ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the page until it is interrupted. Uploads and results are deleted at the end.
 
@@ -484,6 +501,7 @@ def serve(
         port: port to listen on.
         engines: used for every tab; None: the built-in ones.
         open_browser: show the page in the machine's browser.
+        ready: told the address as soon as the page answers there.
 
     Raises:
         OptionError: the port is taken, or the address is not this machine's.
@@ -495,9 +513,14 @@ def serve(
         before = signal.getsignal(signal.SIGTERM)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _end)
+        page = build_page(engines, root)
         try:
-            launch(build_page(engines, root), host=host, port=port, open_browser=open_browser)
+            address = launch(page, host=host, port=port, open_browser=open_browser)
+            if ready is not None:
+                ready(address)
+            page.block_thread()
         finally:
+            page.close(verbose=False)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)
 

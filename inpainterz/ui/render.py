@@ -85,7 +85,7 @@ def render(session: Session) -> dict[str, Part]:
             "interactive": job is not None and not job.stop,
         },
         "again": {"visible": not busy},
-        "timer": {"active": busy},
+        "timer": {"active": True} if busy else {},  # it turns itself off: see page.py
         "settings": {"visible": not busy},
         "forth": {"visible": session.result is not None and not busy},
         "result": {"value": None if session.result is None else _result(session, session.result)},
