@@ -173,17 +173,17 @@ def test_frames_without_a_hole_cost_nothing(small: E2FGVIInpainter) -> None:
 
 
 def test_a_cut_is_a_wall(small: E2FGVIInpainter) -> None:
-    images, holes = fixtures.clip(9, 60, 108, 6)
+    images, holes = fixtures.clip(5, 60, 108, 6)
     masks = list(holes.astype(bool))
-    one = list(small.inpaint(zip(frames_of(images, cut=5), masks, strict=True)))
+    one = list(small.inpaint(zip(frames_of(images, cut=3), masks, strict=True)))
     other = images.copy()
-    other[5:] = 255 - other[5:]
-    two = list(small.inpaint(zip(frames_of(other, cut=5), masks, strict=True)))
-    hold_the_promises(one, frames_of(images, cut=5), masks)
-    for a, b in zip(one[:5], two[:5], strict=True):
+    other[3:] = 255 - other[3:]
+    two = list(small.inpaint(zip(frames_of(other, cut=3), masks, strict=True)))
+    hold_the_promises(one, frames_of(images, cut=3), masks)
+    for a, b in zip(one[:3], two[:3], strict=True):
         assert np.array_equal(a.frame.image, b.frame.image)
-    alone = list(small.inpaint(zip(frames_of(images[5:]), masks[5:], strict=True)))
-    for a, b in zip(one[5:], alone, strict=True):
+    alone = list(small.inpaint(zip(frames_of(images[3:]), masks[3:], strict=True)))
+    for a, b in zip(one[3:], alone, strict=True):
         assert np.array_equal(a.frame.image, b.frame.image)
 
 
@@ -213,7 +213,7 @@ def test_what_is_kept_does_not_grow_with_the_clip(small: E2FGVIInpainter) -> Non
     most = [0, 0, 0]
     size: tuple[int, ...] = ()
     shot = e2fgvi._Shot(small, frames[0], counts)
-    for i in range(24):
+    for i in range(18):
         frame = replace(frames[0], index=i)
         for _ in shot.take(e2fgvi._Item(frame, holes[0], holes[0])):
             size = (len(shot.items), len(shot.features), len(shot.flows))
@@ -221,7 +221,7 @@ def test_what_is_kept_does_not_grow_with_the_clip(small: E2FGVIInpainter) -> Non
     assert most[0] <= SMALL.window_frames + SMALL.reference_ahead_frames + 3
     assert most[1] <= most[0]
     assert most[2] <= SMALL.window_frames
-    assert counts.encoded <= 24
+    assert counts.encoded <= 18
 
 
 def test_references_are_taken_from_within_reach(
@@ -354,7 +354,7 @@ def test_specks_are_not_worth_a_network() -> None:
 
 
 def test_compat_is_the_published_procedure(network: Generator) -> None:
-    frames, holes = clip(7)
+    frames, holes = clip(4)
     engine = E2FGVIInpainter(network, Options(compat=True), CPU)
     out = list(engine.inpaint(zip(frames, holes, strict=True)))
     hold_the_promises(out, frames, holes)
