@@ -8,9 +8,9 @@ score.py, vio.py and metrics.py. Tracking and removal clips are used with each o
 completion clips with the object that was pasted in and, in the untouched clip, with their subject.
 Prints a markdown table: J and F as DAVIS has them, their mean, the lowest J, how many frames have
 J < 0.5 and how many of those are in the half of the clip's frames that the tracker trusts least
-(the same over all clips in the last row), CPU seconds a frame (all cores together; on a busy machine
-set OMP_NUM_THREADS=1, waiting threads count), and seconds by the clock. With --strips, writes a PNG
-a clip: the mask in red, the true outline in green.
+(the same over all clips in the last row), CPU seconds a frame (all cores together; on a busy
+machine set OMP_NUM_THREADS=1, waiting threads count), and seconds by the clock. With --strips,
+writes a PNG a clip: the mask in red, the true outline in green.
 """
 
 from __future__ import annotations
