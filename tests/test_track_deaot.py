@@ -37,7 +37,7 @@ from inpainterz.errors import (
 from inpainterz.track.deaot import engine
 from inpainterz.track.deaot.engine import DeAOTTracker, Options, Procedure, create
 from inpainterz.track.deaot.memory import LongTermMemory, Memory, MemoryRule
-from inpainterz.track.deaot.network import LayerMemory
+from inpainterz.track.deaot.network import VARIANTS, DeAOT, LayerMemory
 from inpainterz.types import Frame, LabelMap, Tracked
 
 TINY = "DeAOTT_PRE_YTB_DAV.pth"
@@ -509,6 +509,13 @@ def test_a_large_frame_is_looked_at_smaller(tracker: DeAOTTracker) -> None:
     ).shape == (17, 2001, 3)
 
 
+@pytest.fixture(scope="module")
+def shapes_only() -> tuple[DeAOT, DeAOT]:
+    """One network that aligns corners and one that does not."""
+    with torch.device("meta"):
+        return DeAOT(VARIANTS["deaott"]), DeAOT(VARIANTS["swinb_deaotl"])
+
+
 @pytest.mark.parametrize(
     ("height", "width", "corners", "swin"),
     [
@@ -522,12 +529,13 @@ def test_a_large_frame_is_looked_at_smaller(tracker: DeAOTTracker) -> None:
     ],
 )
 def test_input_sizes(
-    height: int, width: int, corners: tuple[int, int], swin: tuple[int, int]
+    shapes_only: tuple[DeAOT, DeAOT],
+    height: int,
+    width: int,
+    corners: tuple[int, int],
+    swin: tuple[int, int],
 ) -> None:
-    from inpainterz.track.deaot.network import VARIANTS, DeAOT
-
-    with torch.device("meta"):
-        tiny, large = DeAOT(VARIANTS["deaott"]), DeAOT(VARIANTS["swinb_deaotl"])
+    tiny, large = shapes_only
     assert tiny.input_size(height, width, 1040) == corners
     assert large.input_size(height, width, 1040) == swin
 
