@@ -380,7 +380,10 @@ def serve(
     loaded = _engines(segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir)
     from inpainterz.ui.page import serve as run
 
-    run(host=host, port=port, engines=loaded)
+    def ready(address: str) -> None:
+        _err().print(f"The page is at {address} (Ctrl-C ends it)", markup=False)
+
+    run(host=host, port=port, engines=loaded, ready=ready)
 
 
 @app.command()
