@@ -436,7 +436,7 @@ class _Surroundings:
         self.hole = record.hole[box.slices]
         self.grid = box.grid()
         h, w = box.shape
-        self.step = max(1, round(max(h, w) / 100), round(float(window.scale[0])))
+        self.step = max(1, round(max(h, w) / 128), round(float(window.scale[0])))
         self.coarse = np.ascontiguousarray(self.grid[:: self.step, :: self.step])
         self.centre = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2], np.float32)
         self.radius = max(h, w) / 2

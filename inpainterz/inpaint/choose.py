@@ -18,7 +18,7 @@ LEVELS = 14.0
 STAY = 1.0
 """What it costs a sample to differ from the frame before by 24 levels or more."""
 
-DOUBT = 3.2
+DOUBT = 3.0
 """From this sum of doubts on, a spot is better invented than borrowed; see `choose`."""
 
 
