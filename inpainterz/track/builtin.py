@@ -38,6 +38,10 @@ class Options:
             raise OptionError("smoothness_px is outside 0..100")
 
 
+STILL_PX = 0.7
+"""What moves less than this a frame beside the camera's motion stands still in the scene."""
+
+
 @dataclass(slots=True, eq=False)
 class _View:
     """One frame at working size."""
@@ -58,6 +62,7 @@ class _Object:
     lost: int = 0  # frames since it was last seen
     steps: int = 0
     confidence: float = 1.0
+    speed: float = 0.0  # px a frame beside the camera's motion, the highest of late
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +73,7 @@ class _State:
     view: _View
     background: Background
     random: np.random.Generator
+    still: Map  # (h, w) for how many frames a pixel has stood still in the scene
     objects: dict[int, _Object] = field(default_factory=dict)
 
 
@@ -94,7 +100,8 @@ class BuiltinTracker:
             if state is None or frame.shot != state.shot:
                 # nothing is known of what a cut brings
                 background = Background(*view.grey.shape)
-                state = _State(frame.shot, view, background, np.random.default_rng(0))
+                still = np.zeros(view.grey.shape, np.float32)
+                state = _State(frame.shot, view, background, np.random.default_rng(0), still)
             self._follow(state, view)
             out = _compose(frame.image, {k: o.belief for k, o in state.objects.items()})
             if prompt is not None:
@@ -174,6 +181,8 @@ class BuiltinTracker:
             motion.homography_flow(np.linalg.inv(matrix).astype(np.float64), *last.shape),
             cv2.blur(np.sqrt(((came - view.lab) ** 2).sum(-1)), (3, 3)),
         )
+        stands = ((moved.back - moved.camera) ** 2).sum(-1) < STILL_PX**2
+        state.still = np.where(stands, np.asarray(motion.warp(state.still, back)) + 1, 0)
         for thing in state.objects.values():
             prior: Map = np.asarray(
                 motion.warp(thing.belief, back, border=cv2.BORDER_CONSTANT), np.float32
@@ -229,7 +238,9 @@ class BuiltinTracker:
                 crop = np.s_[y0:y1, x0:x1]
                 near, lab = prior[crop], view.lab[crop]
         cues = gather(lab, near, crop, thing.place, moved, own, thing.memory, state.background)
-        evidence = cues.evidence()
+        step = float(np.hypot(thing.place.x - still.x, thing.place.y - still.y))
+        thing.speed = max(0.95 * thing.speed, min(step, thing.speed + 0.5))
+        evidence = cues.evidence() - cues.left_behind(state.still[crop], thing.speed)
         belief = cut(
             -evidence,
             edge_weights(lab),

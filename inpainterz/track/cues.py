@@ -136,6 +136,22 @@ class Cues:
         along = 1 / (1 + np.exp(-1.5 * (self.moves + 1.5)))
         return np.asarray(self.fresh() + past * np.where(past > 0, along, 1))
 
+    def left_behind(self, still: Map, speed: float) -> Map:
+        """What speaks against pixels that stand still in the scene while the object walks on.
+
+        A planted foot stands still too, but does not look like the background that was seen there;
+        only what stands still for long is left behind where no background was seen.
+
+        Args:
+            still: (h, w) for how many frames each pixel has stood still.
+            speed: of the object beside the camera's motion, px a frame.
+        """
+        walks = float(np.clip(speed - 1, 0, 1))
+        same = np.clip(2 - self.differs, 0, 1) * self.known
+        sure = np.clip((still - 2) / 2, 0, 1) * same
+        sure += np.clip((still - 6) / 6, 0, 1) * (1 - self.known)
+        return np.asarray(7 * walks * sure)
+
 
 def gather(
     lab: Map,
