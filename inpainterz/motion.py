@@ -33,9 +33,9 @@ def dense_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], *, fast: bool
         a, b = (np.asarray(cv2.resize(x, size), np.uint8) for x in (a, b))
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)  # DIS refuses views
     preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if fast else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-    flow = cv2.DISOpticalFlow_create(preset).calc(a, b, None)
+    flow = cv2.DISOpticalFlow.create(preset).calc(a, b, None)
     if grow > 1:
-        flow = cv2.resize(flow, (w, h)) * np.float32([w / size[0], h / size[1]])
+        flow = cv2.resize(flow, (w, h)) * np.array([w / size[0], h / size[1]], np.float32)
     return np.asarray(flow, np.float32)
 
 
@@ -69,7 +69,7 @@ def agrees(forward: Flow, backward: Flow) -> Mask:
     |f + b(f)|^2 < 0.01 (|f|^2 + |b(f)|^2) + 0.5.
     """
     h, w = forward.shape[:2]
-    back = warp(backward, forward, border=cv2.BORDER_CONSTANT)
+    back = np.asarray(warp(backward, forward, border=cv2.BORDER_CONSTANT), np.float32)
     error = ((forward + back) ** 2).sum(-1)
     size = (forward**2).sum(-1) + (back**2).sum(-1)
     at = grid(h, w) + forward

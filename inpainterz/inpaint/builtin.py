@@ -17,7 +17,7 @@ import numpy as np
 from inpainterz.errors import InputError, OptionError
 from inpainterz.inpaint import background
 from inpainterz.inpaint.background import Box, Window
-from inpainterz.inpaint.blend import Floats, level_gap
+from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.inpaint.choose import Choice, choose
 from inpainterz.inpaint.patches import complete
 from inpainterz.types import Frame, Inpainted, Mask, Origin
@@ -198,7 +198,11 @@ class _Shot:
         pixels = np.where(seen[..., None], choice.pixels, target)
         if carried is not None:
             keep = valid & ~known
-            pixels = np.where(keep[..., None], carried, pixels)
+            if keep.any():
+                # its texture stays, its level follows what is around it now
+                step = np.clip(pixels - carried, -40, 40).astype(np.float32)
+                step = diffuse(step, np.asarray(known & valid))
+                pixels = np.where(keep[..., None], carried + step, pixels)
             known |= keep
         if known.all():
             return np.asarray(pixels, np.float32)
