@@ -406,7 +406,6 @@ def demo(
     from inpainterz import example
     from inpainterz.pipeline import FillOptions, Options
     from inpainterz.pipeline import remove as run
-    from inpainterz.types import Prompt
 
     with _progress() as progress:
         clip = example.prepare(progress=progress)
@@ -419,12 +418,11 @@ def demo(
         raise OptionError(f"{folder} cannot be made: {error.strerror}") from error
     stem = clip.path.stem
     sheet = folder / f"{stem}-before-after.png"
-    x, y, index = clip.click
     with _progress() as progress:
         report = run(
             clip.path,
             folder / f"{stem}-clean.mp4",
-            {index: {1: Prompt.of((x, y))}},
+            clip.prompts,
             _engines(segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir),
             options=Options(
                 fill=FillOptions(grow_px=grow_px),

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from inpainterz.errors import InpainterzError, VideoOpenError
-from inpainterz.types import Image, Progress, Step, silent
+from inpainterz.types import Image, Progress, Prompt, Prompts, Step, silent
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +30,20 @@ SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
 SHOT = (187, 242)
 """The walker's shot in that file: first frame and one past the last."""
 
+WALKER: Prompts = {
+    3: {1: Prompt.of((195, 40), (125, 15))},  # his trousers and his coat
+    17: {1: Prompt.of((471, 41))},
+}
+"""What a user would click in that shot."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """A clip to try things on, and where to click in it."""
 
     path: Path
-    click: tuple[int, int, int]
-    """x, y in source pixels, frame."""
+    prompts: Prompts
+    """Where to click in it, see `inpainterz.types.Prompts`."""
     real: bool
     """False for the synthetic stand-in."""
 
@@ -60,7 +66,7 @@ def prepare(folder: Path | None = None, *, progress: Progress = silent) -> Examp
     """
     folder = folder or default_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    walker = Example(folder / "walker.mp4", (137, 110, 0), True)
+    walker = Example(folder / "walker.mp4", WALKER, True)
     if walker.path.is_file():
         return walker
     progress(Step("example", 0, 2))
@@ -121,7 +127,7 @@ def _synthetic(folder: Path) -> Example:
     """A textured square crosses a textured plate: 48 frames of 320x192 at 24 per second."""
     import av
 
-    example = Example(folder / "synthetic.mp4", (50, 100, 0), False)
+    example = Example(folder / "synthetic.mp4", {0: {1: Prompt.of((50, 100))}}, False)
     if example.path.is_file():
         return example
     part = example.path.with_suffix(".part.mp4")

@@ -304,8 +304,8 @@ def propagate(
     """Follow the objects through the whole clip into `masks`, yielding each frame as it is done.
 
     Forwards from the first prompted frame, then backwards from the last. Between two prompts of
-    an object both passes have an opinion: the one that comes from the nearer prompt with the
-    higher confidence is kept.
+    an object both passes have an opinion: the one with the higher confidence is kept, among
+    near equals the one whose prompt is nearer.
 
     Args:
         video: the clip.
@@ -374,10 +374,10 @@ def _merge(
         after = min((p for p in prompts if p >= index), default=None)
         trust_ahead = -1.0
         if before is not None:
-            trust_ahead = ahead_confidence.get(label, 0.0) / (1 + index - before)
+            trust_ahead = ahead_confidence.get(label, 0.0) / _doubt(index - before)
         trust_back = -1.0
         if after is not None:
-            trust_back = back.confidence.get(label, 0.0) / (1 + after - index)
+            trust_back = back.confidence.get(label, 0.0) / _doubt(after - index)
         if trust_ahead >= trust_back:
             trust, mask = ahead_confidence.get(label, 0.0), ahead == label
         else:
@@ -387,6 +387,12 @@ def _merge(
     for _, label, mask in sorted(taken, key=lambda item: item[0]):
         labels[mask] = label
     return Tracked(back.frame, labels, confidence)
+
+
+def _doubt(distance: int) -> float:
+    """What a confidence is divided by, so many frames from the prompt: nearness decides only
+    between passes that trust their masks about alike."""
+    return float((1 + distance) ** 0.25)
 
 
 # ---------------------------------------------------------------- inpaint

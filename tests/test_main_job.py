@@ -1,4 +1,4 @@
-"""The main job on real footage: one click, and the walker is gone from the street."""
+"""The main job on real footage: three clicks, and the walker is gone from the street."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import walker
 from inpainterz import Engines, FillOptions, Options, Report, VideoReader, remove
 from inpainterz.example import prepare
 from inpainterz.masks import MaskStore
-from inpainterz.types import Prompt
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +18,10 @@ def job(street: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report,
     """The report, the clean clip and the masks of the job that the demo does."""
     folder = tmp_path_factory.mktemp("street")
     target, masks = folder / "clean.mp4", folder / "masks.zip"
-    x, y, index = prepare().click
     report = remove(
         street,
         target,
-        {index: {1: Prompt.of((x, y))}},
+        prepare().prompts,
         Engines.load(),
         options=Options(fill=FillOptions(), save_masks=masks),
     )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-FRAMES = tuple(range(1, 28, 2))
-"""The frames that are checked; he has left the picture by frame 28."""
+FRAMES = tuple(range(1, 26, 2))
+"""The frames that are checked; from frame 27 on no more than a shoe of his is in the picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

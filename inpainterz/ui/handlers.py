@@ -113,7 +113,7 @@ def open_example(session: Session) -> Steps:
     finally:
         session.job = None
     _open(session, made.path, made.path.name)
-    session.frame = made.click[2]
+    session.frame = min(made.prompts)
     yield session
 
 
