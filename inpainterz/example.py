@@ -31,7 +31,7 @@ SHOT = (187, 242)
 """The walker's shot in that file: first frame and one past the last."""
 
 WALKER: Prompts = {
-    3: {1: Prompt.of((195, 40), (125, 15))},  # his trousers and his coat
+    1: {1: Prompt.of((171, 41), (119, 19), (55, 16), (148, 215))},  # legs, coat, hand, shoe
     17: {1: Prompt.of((471, 41))},
 }
 """What a user would click in that shot."""

@@ -234,10 +234,9 @@ def decode_labels(data: bytes, name: str = "the mask") -> LabelMap:
             if picture.mode == "P":
                 return np.array(picture, np.uint8)
             if picture.mode in ("RGBA", "LA"):
-                picture = picture.convert("RGBA")
-                values = np.array(picture, np.uint8)
+                values = np.array(picture.convert("RGBA"), np.uint8)
                 solid = values[..., 3] >= 128
-                return (solid & (values[..., :3].max(-1) >= 128)).astype(np.uint8)
+                return np.asarray(solid & (values[..., :3].max(-1) >= 128), np.uint8)
             values = np.array(picture.convert("L"), np.uint8)
     except (OSError, ValueError, SyntaxError) as error:
         if isinstance(error, InputError):

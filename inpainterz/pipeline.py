@@ -18,6 +18,7 @@ import numpy as np
 from inpainterz import engines as engine_list
 from inpainterz.engines import Embedding, Inpainter, Segmenter, Tracker
 from inpainterz.errors import OptionError, OutputExists, PromptError, VideoEncodeError
+from inpainterz.leftover import complete
 from inpainterz.masks import MaskStore, auto_grow_px, checked, chosen, feather, grow, stack
 from inpainterz.types import (
     JSON,
@@ -110,7 +111,7 @@ class Engines:
                 options=given.get("inpaint"),
                 weights_dir=weights_dir,
             ),
-            dict(names),
+            {str(stage): name for stage, name in names.items()},
         )
 
 
@@ -121,7 +122,8 @@ class FillOptions:
     objects: frozenset[int] | None = None
     """Ids to remove; None = all."""
     grow_px: int | None = None
-    """How far masks are grown; None = chosen from the object's size."""
+    """How far masks are grown; None = completed by what moves along with them (see
+    `inpainterz.leftover`), then grown by what suits the object's size."""
     feather_px: int = 2
     """Width of the soft rim, inside the grown part only."""
 
@@ -423,10 +425,17 @@ def fill(
     """
     rims: deque[_Rim | None] = deque()  # one for each frame inside the inpainter
 
-    def holes() -> Generator[tuple[Frame, Mask]]:
+    def masked() -> Generator[tuple[Frame, Mask, Mask]]:
         with closing(video.frames()) as frames:
             for frame, labels in masks.replay(mark(frames, cuts)):
                 mask = chosen(labels, options.objects)
+                yield frame, mask, np.asarray((labels > 0) & ~mask)
+
+    def holes() -> Generator[tuple[Frame, Mask]]:
+        auto = options.grow_px is None
+        with closing(masked()) as taken:
+            completed = complete(taken) if auto else ((f, m) for f, m, _ in taken)
+            for frame, mask in completed:
                 px = auto_grow_px(mask) if options.grow_px is None else options.grow_px
                 hole = grow(mask, px)
                 soften = min(options.feather_px, px)

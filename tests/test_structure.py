@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "download", "__init__"}),
     frozenset({"device", "weights", "masks", "motion", "video"}),
     frozenset({"segment", "track", "inpaint"}),
-    frozenset({"engines", "preview", "example"}),
+    frozenset({"engines", "preview", "example", "leftover"}),
     frozenset({"pipeline"}),
     frozenset({"ui"}),
     frozenset({"cli"}),
