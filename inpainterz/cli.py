@@ -257,7 +257,7 @@ def track(
                 pass
         store.export_zip(target)
         confidence = {i: store.confidence(i) for i in store.indices()}
-    doubtful = [i for i, row in confidence.items() if min(row.values(), default=1) < 0.5]
+        doubtful = store.doubtful()
     facts = {"masks": str(target), "frames": len(confidence), "doubtful_frames": doubtful}
     facts["confidence"] = confidence
     _say(facts, as_json, f"{target}: masks of {len(confidence)} frames, {len(doubtful)} doubtful")

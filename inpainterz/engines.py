@@ -120,6 +120,13 @@ ENGINES: tuple[Entry, ...] = (
     Entry("segment", "sam-h", "inpainterz.segment.sam", "SAM, ViT-H", "sam-vit-h"),
     Entry("track", "builtin", "inpainterz.track.builtin", "flow, appearance and graph cut"),
     Entry("track", "deaot", "inpainterz.track.deaot.engine", "DeAOT-L, ResNet-50", "r50-deaotl"),
+    Entry("track", "deaot-t", "inpainterz.track.deaot.engine", "DeAOT-T, MobileNet-V2", "deaott"),
+    Entry("track", "deaot-s", "inpainterz.track.deaot.engine", "DeAOT-S, MobileNet-V2", "deaots"),
+    Entry("track", "deaot-b", "inpainterz.track.deaot.engine", "DeAOT-B, MobileNet-V2", "deaotb"),
+    Entry("track", "deaot-l", "inpainterz.track.deaot.engine", "DeAOT-L, MobileNet-V2", "deaotl"),
+    Entry(
+        "track", "deaot-swin", "inpainterz.track.deaot.engine", "DeAOT-L, Swin-B", "swinb-deaotl"
+    ),
     Entry(
         "inpaint", "builtin", "inpainterz.inpaint.builtin", "what other frames show, then patches"
     ),

@@ -31,6 +31,9 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 )
 """RGB of background and of objects 1, 2, ...; repeats from object 9 on."""
 
+DOUBTFUL = 0.5
+"""A mask whose confidence is below this is listed for the user to look at."""
+
 PIXEL_LIMIT = 100_000_000
 """A mask picture larger than this is refused before it is decoded."""
 
@@ -109,6 +112,22 @@ class MaskStore:
     def confidence(self, index: int) -> dict[int, float]:
         """Object id -> 0..1 for frame `index`; empty where nothing was said."""
         return dict(self._confidence.get(index, {}))
+
+    def doubtful(self) -> tuple[int, ...]:
+        """The frames whose masks the tracker does not trust.
+
+        A frame without an object counts only where the object has just gone: that it is absent is
+        rarely wrong later on, where it was right at first.
+        """
+        found = []
+        before: set[int] = set()
+        for index, labels in self.items():
+            here = {int(k) for k in np.unique(labels)}
+            unsure = {k for k, c in self.confidence(index).items() if c < DOUBTFUL}
+            if unsure & (here | before):
+                found.append(index)
+            before = here
+        return tuple(found)
 
     def clear(self) -> None:
         """Forget all masks."""

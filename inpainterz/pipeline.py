@@ -43,9 +43,6 @@ from inpainterz.video.writer import VideoWriter, WriteOptions
 NEIGHBOUR_OFFSETS = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
 """Which frames around a prompted one a segmenter is shown, in frames."""
 
-DOUBTFUL = 0.5
-"""A mask whose confidence is below this is listed for the user to look at."""
-
 
 @dataclass(frozen=True, slots=True)
 class Engines:
@@ -592,11 +589,8 @@ def _encode(
     """Fill, write, complete the target, and say what was done."""
     frames_with_hole = seen = invented = 0
     objects: set[int] = set()
-    doubtful = []
-    for index, labels in masks.items():
+    for _, labels in masks.items():
         objects.update(int(k) for k in np.unique(labels) if k)
-        if any(c < DOUBTFUL for c in masks.confidence(index).values()):
-            doubtful.append(index)
     with closing(
         fill(video, masks, engines.inpainter, options=options.fill, cuts=cuts, progress=progress)
     ) as filled:
@@ -608,7 +602,7 @@ def _encode(
             frames_with_hole += 1
             seen += int((item.origin == Origin.SEEN).sum())
             invented += int((item.origin == Origin.INVENTED).sum())
-    info, not_carried = video.info, tuple(writer.dropped)
+    info, not_carried, doubtful = video.info, tuple(writer.dropped), masks.doubtful()
     open_files.close()  # completes the target, or raises before anything is reported
     clock.start("")
     return Report(
@@ -626,7 +620,7 @@ def _encode(
         hole_px=seen + invented,
         seen_px=seen,
         invented_px=invented,
-        doubtful_frames=tuple(doubtful),
+        doubtful_frames=doubtful,
         not_carried=not_carried,
         seconds=clock.seconds,
         masks=None if options.save_masks is None else str(options.save_masks),

@@ -132,3 +132,13 @@ def test_growth_is_a_disc_and_feather_stays_in_the_grown_ring() -> None:
     big = np.zeros((480, 854), bool)
     big[100:300, 100:300] = True
     assert 4 <= auto_grow_px(big) <= 20
+
+
+def test_doubtful_frames_are_told_until_an_object_has_gone(tmp_path: Path) -> None:
+    with MaskStore(tmp_path / "kept") as store:
+        gone = np.zeros((8, 10), np.uint8)
+        for index, (labels, trust) in enumerate(
+            [(_mask(1), 0.9), (_mask(1), 0.3), (_mask(1), 0.8), (gone, 0.0), (gone, 0.0)]
+        ):
+            store.put(index, labels, {1: trust})
+        assert store.doubtful() == (1, 3)

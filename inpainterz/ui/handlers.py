@@ -27,7 +27,7 @@ from inpainterz import example, pipeline
 from inpainterz.engines import Inpainter
 from inpainterz.errors import InpainterzError, InputError, PromptError
 from inpainterz.masks import MaskStore
-from inpainterz.pipeline import DOUBTFUL, Engines, FillOptions
+from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.preview import overlay
 from inpainterz.types import Frame, Image, Inpainted, Mask, Origin, Prompt
 from inpainterz.ui import proxy
@@ -435,7 +435,7 @@ def delete_object(session: Session, label: object) -> Session:
                     labels[labels == gone] = 0
                     kept = {k: c for k, c in store.confidence(index).items() if k != gone}
                     store.put(index, labels, kept)
-            session.doubtful = _doubtful(store)
+            session.doubtful = store.doubtful()
         session.followed = {key: a for key, a in session.followed.items() if key[1] != gone}
     if not session.labels:
         session.labels, session.followed = [1], None
@@ -482,7 +482,7 @@ def track(session: Session, engines: Engines) -> Steps:
                         job.live, job.frame = data_jpeg(image, LIVE_SIDE_PX), tracked.frame.index
                         yield session
                     _go_on(job)
-            doubtful = _doubtful(store)
+            doubtful = store.doubtful()
         old = session.folder / "masks"
         shutil.rmtree(old, ignore_errors=True)
         fresh.rename(old)
@@ -493,14 +493,6 @@ def track(session: Session, engines: Engines) -> Steps:
         session.job = None
         shutil.rmtree(fresh, ignore_errors=True)
     yield session
-
-
-def _doubtful(store: MaskStore) -> tuple[int, ...]:
-    return tuple(
-        index
-        for index in store.indices()
-        if any(c < DOUBTFUL for c in store.confidence(index).values())
-    )
 
 
 def _find_cuts(session: Session, video: VideoReader, job: Job) -> Steps:
