@@ -30,6 +30,12 @@ SIDE_PX = 640
 REACH = 0.2
 """How far from the mask is looked, in square roots of its area."""
 
+LEAST_REACH = 0.03
+"""How far at least, in diagonals of the picture: a mask may be a small part of the object."""
+
+MOST_ADDED = 2.0
+"""More than so many times the mask's area is not a part that it lacks, but something else."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Small:
@@ -100,9 +106,8 @@ def _completed(
 
 def _left_out(here: _Small, others: list[_Small]) -> Mask | None:
     """The part of the object beside its mask, at the size of the comparison; None: nothing."""
-    reach = int(np.ceil(REACH * float(np.sqrt(here.mask.sum()))))
-    if reach < 3:
-        return None
+    diagonal = float(np.hypot(*here.mask.shape))
+    reach = round(max(REACH * float(np.sqrt(here.mask.sum())), LEAST_REACH * diagonal))
     samples = []
     for other in others:
         sample = _aligned(here, other, reach)
@@ -125,7 +130,7 @@ def _left_out(here: _Small, others: list[_Small]) -> Mask | None:
     total, parts = cv2.connectedComponents(wanted | here.mask.astype(np.uint8))
     touching = np.unique(parts[here.mask])
     added = np.isin(parts, touching[touching > 0]) & (wanted > 0)
-    if total < 2 or not added.any() or added.sum() > 0.5 * here.mask.sum():
+    if total < 2 or not added.any() or added.sum() > MOST_ADDED * here.mask.sum():
         return None
     return np.asarray(added)
 
