@@ -457,6 +457,9 @@ def track(session: Session, engines: Engines) -> Steps:
     _idle(session)
     if not session.prompted():
         raise PromptError("nothing is selected yet", "Click the thing that should go")
+    if session.tracked and not session.stale:  # the second half of a double click
+        yield session
+        return
     job = session.job = Job("Looking at the clip", started=time.monotonic(), total=clip.frames)
     fresh = session.folder / "masks.new"
     session.notice = ""
@@ -531,6 +534,9 @@ def remove(session: Session, engines: Engines, fill: FillOptions) -> Steps:
     _idle(session)
     if not session.tracked or session.stale:
         raise PromptError("the selection was not followed yet", "Press Track first")
+    if session.phase == "result":  # the second half of a double click
+        yield session
+        return
     job = session.job = Job(STUDYING, total=clip.frames, started=time.monotonic())
     began = time.monotonic()
     out = session.folder / "out"

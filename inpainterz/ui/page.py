@@ -249,6 +249,7 @@ def build_page(engines: Engines | None, root: Path) -> gr.Blocks:
             parts["track"].click,
             lambda s, *picked: handlers.track(s, named(picked)),
             engine_names,
+            trigger_mode="multiple",  # "once" drops a click while a cancelled job ends
             lane=True,
         )
         wire(
@@ -257,6 +258,7 @@ def build_page(engines: Engines | None, root: Path) -> gr.Blocks:
                 s, named(picked), _fill(auto, grow, feather)
             ),
             [auto, grow, feather, *engine_names],
+            trigger_mode="multiple",
             lane=True,
         )
         # shows nothing by itself: what it says could arrive after the job's own last word
