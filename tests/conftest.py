@@ -36,8 +36,9 @@ def no_error_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A thread that a test starts ends with it (the page's own server is tested elsewhere)."""
-    if request.node.get_closest_marker("browser"):
+    """A thread that a test starts ends with it; the browser's driver and torch's compiler keep
+    threads of their own for as long as the process lives."""
+    if any(request.node.get_closest_marker(name) for name in ("browser", "compiles")):
         yield
         return
     before = set(threading.enumerate())

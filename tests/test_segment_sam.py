@@ -400,6 +400,7 @@ def test_options_and_devices(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of the compiler are not ours
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.compiles
 def test_a_compiled_encoder_gives_the_same(
     registry: None, tmp_path: Path, ours: sam.SamSegmenter
 ) -> None:

@@ -707,6 +707,7 @@ print("differ:", (found[0] != found[1]).mean() > 0.001)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["", "no-such-compiler"])
+@pytest.mark.compiles
 def test_compiled_or_a_sentence(file: Path, tmp_path: Path, compiler: str) -> None:
     """In a process of its own: the compiler leaves threads behind."""
     environment = dict(os.environ) | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
