@@ -263,7 +263,7 @@ def test_two_tabs_do_not_mix(browser: Any, server: Server, tmp_path: Path) -> No
         tab.close()
 
 
-def test_on_a_phone_a_bad_file_a_cancelled_job_and_a_closed_tab(
+def test_on_a_phone_a_bad_file_and_a_cancelled_job(
     browser: Any, server: Server, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.mp4"
@@ -288,8 +288,15 @@ def test_on_a_phone_a_bad_file_a_cancelled_job_and_a_closed_tab(
     assert page.is_disabled("#remove")
     assert page.locator(".iz-progress").count() == 0
 
-    page.click("#track")
-    page.wait_for_selector(".iz-progress")
+    tab.close()
+
+
+def test_a_job_ends_with_its_tab(browser: Any, server: Server, tmp_path: Path) -> None:
+    tab = Tab(browser, server)
+    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 240, 3)).path)
+    tab.click(*centre(SCENE, 0))
+    tab.page.click("#track")
+    tab.page.wait_for_selector(".iz-progress")
     running = server.temp.glob("inpainterz-page-*/tab-*/masks.new")
     assert len(list(running)) == 1
     tab.close()  # in the middle of the job, which must not go on for nobody
