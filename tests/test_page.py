@@ -288,6 +288,9 @@ def test_on_a_phone_a_bad_file_and_a_cancelled_job(
     assert page.is_disabled("#remove")
     assert page.locator(".iz-progress").count() == 0
 
+    page.click("#track")  # and again, now that the cuts are known
+    page.wait_for_selector(".iz-progress")
+    page.wait_for_selector("#remove:not([disabled])")
     tab.close()
 
 

@@ -464,6 +464,7 @@ def track(session: Session, engines: Engines) -> Steps:
     fresh = session.folder / "masks.new"
     session.notice = ""
     try:
+        yield session  # shown at once, also where the first followed frame takes long
         with VideoReader(clip.path) as video, MaskStore(fresh) as store:
             yield from _find_cuts(session, video, job)
             shown, snapshot = session.shown(), dict(session.answers)
