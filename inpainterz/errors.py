@@ -5,6 +5,7 @@
         PromptError                        a click, box or mask that does not fit the clip
         OptionError                        an option outside its range, or an unknown engine
         OutputExists                       the target is there and --overwrite was not given
+        JobNotFound                        no such job, or it is somebody else's
       VideoError (also OSError)            exit code 2
         VideoOpenError                     not a video, or no video stream in it
         VideoDecodeError                   the file is damaged
@@ -16,6 +17,7 @@
       EngineError
         EngineUnavailable                  a package or a device that the engine needs is absent
         OutOfMemory (also MemoryError)     the hint names the option that lowers memory
+      QueueFull                            as many jobs wait as may
 
 The CLI prints "error: message. hint" and exits with `exit_code`; the page shows the same sentence.
 """
@@ -55,6 +57,10 @@ class OptionError(InputError):
 
 class OutputExists(InputError):
     """The target is there and may not be overwritten."""
+
+
+class JobNotFound(InputError):
+    """There is no such job, or it is somebody else's."""
 
 
 class VideoError(InpainterzError, OSError):
@@ -138,3 +144,7 @@ class EngineUnavailable(EngineError):
 
 class OutOfMemory(EngineError, MemoryError):
     """Memory ran out; the hint names the option that lowers it."""
+
+
+class QueueFull(InpainterzError):
+    """As many jobs wait as may."""

@@ -22,6 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"segment", "track", "inpaint"}),
     frozenset({"engines", "preview", "example", "leftover"}),
     frozenset({"pipeline"}),
+    frozenset({"jobs"}),
     frozenset({"ui"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
