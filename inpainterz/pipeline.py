@@ -20,6 +20,7 @@ from inpainterz.engines import Embedding, Inpainter, Segmenter, Tracker
 from inpainterz.errors import OptionError, OutputExists, PromptError, VideoEncodeError
 from inpainterz.leftover import complete
 from inpainterz.masks import MaskStore, auto_grow_px, checked, chosen, feather, grow, stack
+from inpainterz.overlap import Behind, prefetch
 from inpainterz.types import (
     JSON,
     Frame,
@@ -337,7 +338,7 @@ def propagate(
     backwards = last > 0
     total = len(video) - first + (last + 1 if backwards else 0)
     done = 0
-    with closing(video.frames(first)) as frames:
+    with closing(prefetch(video.frames(first))) as frames:
         for tracked in tracker.track(mark(frames, cuts), labels):
             masks.put(tracked.frame.index, tracked.labels, tracked.confidence)
             done += 1
@@ -345,25 +346,31 @@ def propagate(
             yield tracked
     if not backwards:
         return
-    with closing(video.backwards(last)) as frames:
+    with closing(prefetch(video.backwards(last))) as frames:
         for tracked in tracker.track(mark(frames, cuts), labels):
             index = tracked.frame.index
             ahead = masks.get(index)
             if ahead is not None:
-                tracked = _merge(tracked, ahead, masks.confidence(index), shown)
+                tracked = merge(tracked, ahead, masks.confidence(index), shown)
             masks.put(index, tracked.labels, tracked.confidence)
             done += 1
             progress(Step("track", done, total))
             yield tracked
 
 
-def _merge(
+def merge(
     back: Tracked,
     ahead: LabelMap,
     ahead_confidence: Mapping[int, float],
     shown: Mapping[int, Sequence[int]],
 ) -> Tracked:
-    """One frame out of the backward and the forward pass, object by object."""
+    """One frame out of the backward and the forward pass, object by object.
+
+    Args:
+        back: the backward pass's.
+        ahead, ahead_confidence: the forward pass's label map and confidences of the same frame.
+        shown: object -> the frames that were prompted with it, ascending.
+    """
     index = back.frame.index
     labels = np.zeros_like(ahead)
     confidence: dict[int, float] = {}
@@ -414,16 +421,28 @@ def fill(
     *,
     options: FillOptions = FillOptions(),
     cuts: Sequence[int] = (),
+    start: int = 0,
+    stop: int | None = None,
     progress: Progress = silent,
 ) -> Generator[Inpainted]:
-    """Every frame of the clip without the chosen objects.
+    """Every frame of the clip, or of a part of it, without the chosen objects.
 
     Outside the grown masks every pixel is the source's own; `Inpainted.origin` is the hole.
+
+    Args:
+        video: the clip.
+        masks: its label maps; a frame without one has no object.
+        inpainter: any engine of the stage.
+        options: what becomes of the masks before they are holes.
+        cuts: first frames of the later shots.
+        start, stop: the frames that are read and come out; no other one is borrowed from.
+        progress: told after each frame.
     """
+    stop = len(video) if stop is None else stop
     rims: deque[_Rim | None] = deque()  # one for each frame inside the inpainter
 
     def masked() -> Generator[tuple[Frame, Mask, Mask]]:
-        with closing(video.frames()) as frames:
+        with closing(prefetch(video.frames(start, stop))) as frames:
             for frame, labels in masks.replay(mark(frames, cuts)):
                 mask = chosen(labels, options.objects)
                 yield frame, mask, np.asarray((labels > 0) & ~mask)
@@ -439,12 +458,13 @@ def fill(
                 rims.append(_rim(frame.image, mask, hole, soften) if soften else None)
                 yield frame, hole
 
-    for done, filled in enumerate(inpainter.inpaint(holes())):
-        rim = rims.popleft()
-        if rim is not None and filled.origin is not None:
-            filled = replace(filled, frame=_soften(filled, rim))
-        progress(Step("inpaint", done + 1, len(video)))
-        yield filled
+    with closing(holes()) as taken:
+        for done, filled in enumerate(inpainter.inpaint(taken)):
+            rim = rims.popleft()
+            if rim is not None and filled.origin is not None:
+                filled = replace(filled, frame=_soften(filled, rim))
+            progress(Step("inpaint", done + 1, stop - start))
+            yield filled
 
 
 def _rim(image: Image, mask: Mask, hole: Mask, px: int) -> _Rim | None:
@@ -591,14 +611,19 @@ def _encode(
     objects: set[int] = set()
     for _, labels in masks.items():
         objects.update(int(k) for k in np.unique(labels) if k)
-    with closing(
-        fill(video, masks, engines.inpainter, options=options.fill, cuts=cuts, progress=progress)
-    ) as filled:
+    with (
+        closing(
+            fill(
+                video, masks, engines.inpainter, options=options.fill, cuts=cuts, progress=progress
+            )
+        ) as filled,
+        Behind[tuple[Frame, Mask]](lambda item: writer.write(*item)) as encoder,
+    ):
         for item in filled:
             if item.origin is None:
-                writer.write(item.frame, np.zeros(video.size, np.bool_))
+                encoder.put((item.frame, np.zeros(video.size, np.bool_)))
                 continue
-            writer.write(item.frame, np.asarray(item.origin != Origin.KEPT))
+            encoder.put((item.frame, np.asarray(item.origin != Origin.KEPT)))
             frames_with_hole += 1
             seen += int((item.origin == Origin.SEEN).sum())
             invented += int((item.origin == Origin.INVENTED).sum())

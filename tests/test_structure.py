@@ -17,7 +17,7 @@ PACKAGE = ROOT / "inpainterz"
 # From the ground up; a room may use the floors below its own, and its own floor only where it
 # is the same room.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"types", "errors", "download", "__init__"}),
+    frozenset({"types", "errors", "download", "overlap", "__init__"}),
     frozenset({"device", "weights", "masks", "motion", "video"}),
     frozenset({"segment", "track", "inpaint"}),
     frozenset({"engines", "preview", "example", "leftover"}),
