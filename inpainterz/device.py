@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from inpainterz.errors import EngineUnavailable, OutOfMemory
 
@@ -43,14 +43,17 @@ def pick(device: str, engine: str) -> torch.device:
     return torch.device(device)
 
 
-def compute_dtype(precision: str, device: torch.device, engine: str) -> torch.dtype:
+def compute_dtype(
+    precision: str, device: torch.device, engine: str, *, half: Literal["bf16", "fp16"] = "bf16"
+) -> torch.dtype:
     """The dtype of an engine's `precision` option.
 
     Args:
-        precision: "fp32", "fp16", "bf16", or "auto": on CUDA bf16 where the card computes in it,
-            else fp16, and fp32 on the CPU.
+        precision: "fp32", "fp16", "bf16", or "auto": `half` on CUDA and fp32 on the CPU.
         device: from `pick`.
         engine: for the message.
+        half: what suits the engine on CUDA: fp16 has the finer steps, bf16 the wider range; a
+            card that does not compute in bf16 takes fp16.
 
     Raises:
         EngineUnavailable: the device cannot compute in it.
@@ -60,7 +63,8 @@ def compute_dtype(precision: str, device: torch.device, engine: str) -> torch.dt
     if precision == "auto":
         if device.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        wide = half == "bf16" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if wide else torch.float16
     if precision == "fp16" and device.type == "cpu":
         raise EngineUnavailable(engine, "fp16 needs a CUDA device", "Use precision fp32")
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]

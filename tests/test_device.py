@@ -35,6 +35,8 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
     assert device.compute_dtype("auto", cpu, "e") == torch.float32
     half = torch.bfloat16 if bf16 else torch.float16
     assert device.compute_dtype("auto", cuda, "e") == half
+    assert device.compute_dtype("auto", cuda, "e", half="fp16") == torch.float16
+    assert device.compute_dtype("auto", cpu, "e", half="fp16") == torch.float32
     assert device.compute_dtype("fp16", cuda, "e") == torch.float16
     assert device.compute_dtype("fp32", cuda, "e") == torch.float32
     assert device.compute_dtype("bf16", cpu, "e") == torch.bfloat16

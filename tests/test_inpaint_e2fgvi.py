@@ -18,6 +18,7 @@ from parity import e2fgvi_fixtures as fixtures
 
 from inpainterz import engines
 from inpainterz.errors import (
+    EngineUnavailable,
     InputError,
     OptionError,
     OutOfMemory,
@@ -381,7 +382,7 @@ def test_load_takes_the_published_files_and_refuses_others(
     loaded = engine.network.state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in state.items())
 
-    with pytest.raises(OptionError, match="fp16"):
+    with pytest.raises(EngineUnavailable, match="fp16"):
         engines.load("inpaint", "e2fgvi-hq", device="cpu", options={"precision": "fp16"})
 
     state["decoder.6.bias"][0] = float("nan")

@@ -6,9 +6,11 @@ The limits are those of the golden files: fp32 noise with room, and below every 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -216,19 +218,31 @@ def test_local_attention_equals_the_dense_masked_one(size: tuple[int, int], batc
     assert (got - reference_local(q, k, v, relative, *size)).abs().max() <= 1e-5
 
 
-def stand_in(a: Tensor, b: Tensor, kernel_size: int, patch_size: int) -> Tensor:
-    """What spatial_correlation_sample(a, b, kernel_size=1, patch_size=15) is documented to give:
+def stand_in(
+    input1: Tensor,
+    input2: Tensor,
+    kernel_size: int = 1,
+    patch_size: int = 1,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    dilation_patch: int = 1,
+) -> Tensor:
+    """What spatial_correlation_sample of the package, whose signature this is, gives:
 
     (B, patch, patch, H, W), entry (i, j) the product of a at (y, x) and b at (y + i - 7,
-    x + j - 7) summed over channels, zero off the map.
+    x + j - 7) summed over channels, zero off the map. On a CPU it takes float32 and float64, and
+    in anything else it ends the process.
     """
-    assert (kernel_size, patch_size) == (1, SPAN)
-    assert a.is_contiguous()
-    assert b.is_contiguous()
-    h, w = a.shape[2:]
-    padded = nn.functional.pad(b, (7, 7, 7, 7))
+    assert (kernel_size, patch_size, stride, padding) == (1, SPAN, 1, 0)
+    assert (dilation, dilation_patch) == (1, 1)
+    for given in (input1, input2):
+        assert given.is_contiguous()
+        assert given.dtype in (torch.float32, torch.float64)
+    h, w = input1.shape[2:]
+    padded = nn.functional.pad(input2, (7, 7, 7, 7))
     rows = [
-        torch.stack([(a * padded[:, :, i : i + h, j : j + w]).sum(1) for j in range(SPAN)], 1)
+        torch.stack([(input1 * padded[:, :, i : i + h, j : j + w]).sum(1) for j in range(SPAN)], 1)
         for i in range(SPAN)
     ]
     return torch.stack(rows, 1)
@@ -239,6 +253,46 @@ def test_local_attention_with_a_correlation_is_the_same(size: tuple[int, int]) -
     q, k, v, relative = case_of(*size, 2)
     plain = attend_locally(q, k, v, relative, size)
     assert (attend_locally(q, k, v, relative, size, stand_in) - plain).abs().max() <= 1e-5
+
+
+def test_the_package_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the engine's own loading, in fp32 and in half precision."""
+    calls: list[int] = []
+
+    def counted(*given: Tensor, **more: int) -> Tensor:
+        calls.append(1)
+        return stand_in(*given, **more)
+
+    def case(*, build: Any = adapter.build) -> tuple[float, float, float]:
+        result: tuple[float, float, float] = fixtures.run_case(
+            golden("deaott"), "two_objects", build
+        )
+        return result
+
+    package = ModuleType("spatial_correlation_sampler")
+    package.spatial_correlation_sample = counted  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+
+    def build(*given: Any) -> adapter.Adapter:
+        tracker = adapter.build(*given)
+        tracker.procedure.network.correlate = find_correlation()
+        return tracker
+
+    quarter, logits, share = case(build=build)
+    assert calls
+    assert quarter <= fixtures.QUARTER_TOL
+    assert logits <= fixtures.LOGITS_TOL[1]
+    assert share <= fixtures.LABEL_SHARE
+    half = [x.bfloat16() for x in case_of(9, 12, 1)]
+    plain = attend_locally(*half, (9, 12))
+    got = attend_locally(*half, (9, 12), counted)
+    assert got.dtype == torch.bfloat16
+    assert (got.float() - plain.float()).abs().max() < 0.05
+
+
+def test_without_the_package_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spatial_correlation_sampler", None)
+    assert find_correlation() is None
 
 
 @pytest.mark.parametrize("size", MAPS, ids=str)

@@ -138,28 +138,15 @@ def create(options: Options, device: str = "auto", *, weights: Path) -> E2FGVIIn
     Raises:
         WeightsMismatch: they are those of another network, of the other model too.
         WeightsCorrupt: damaged, or numbers that are not finite.
-        EngineUnavailable: there is no such device.
-        OptionError: a precision that this device does not have.
+        EngineUnavailable: there is no such device, or one that cannot compute in this precision.
     """
     config = BASE if weights.name == weights_files.card(BASE.kind).file else HQ
     place = devices.pick(device, config.kind)
-    dtype_for(options.precision, place)  # a wrong option is told before a slow load
+    # A wrong option is told before a slow load.
+    devices.compute_dtype(options.precision, place, config.kind, half="fp16")
     network = Generator(config)
     weights_files.load_into(network, weights, name=config.kind, may_lack=CONSTANTS)
     return E2FGVIInpainter(network, options, place)
-
-
-def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that the network's heavy layers compute in; flow is always float32.
-
-    Raises:
-        OptionError: fp16 on a CPU.
-    """
-    if precision == "auto":
-        precision = "fp16" if device.type == "cuda" else "fp32"
-    if precision == "fp16" and device.type == "cpu":
-        raise OptionError("fp16 is slower than fp32 on a CPU", "Choose fp32 or bf16")
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
 class E2FGVIInpainter:
@@ -176,7 +163,7 @@ class E2FGVIInpainter:
         self.device = device
         self.config: Config = network.config
         self.network = network.eval().to(device).to(memory_format=torch.channels_last)
-        self.dtype = dtype_for(options.precision, device)
+        self.dtype = devices.compute_dtype(options.precision, device, self.config.kind, half="fp16")
         self._first = builtin.create(builtin.Options()) if self._hybrid else None
 
     @property

@@ -17,8 +17,10 @@ RADIUS = 7
 SPAN = 2 * RADIUS + 1
 TILE = 8
 SIDE = TILE + 2 * RADIUS
-SCORE_LIMIT = 2**23
-"""Numbers in one block of scores (32 MiB in fp32); queries are taken in blocks above it."""
+SCORE_LIMIT = 2**22
+"""Numbers in one block of scores; queries are taken in blocks above it. 16 MiB in fp32: as fast as
+larger ones, and blocks about as large as what the allocator hands back to the system (32 MiB with
+glibc) leave gaps in its heap that make a process grow."""
 
 Correlate = Callable[..., Tensor]
 """`spatial_correlation_sampler.spatial_correlation_sample`, or what has its signature."""
@@ -129,7 +131,8 @@ def attend_locally(
         queries = to_tiles(q, h, w)  # (B, ty, tx, 64, C)
         padded_keys = F.pad(k.view(b, h, w, c), rim)
     else:
-        maps = (x.transpose(1, 2).reshape(b, c, h, w).contiguous() for x in (q, k))
+        # In float32: not every build of it takes half precision, and some end the process then.
+        maps = (x.float().transpose(1, 2).reshape(b, c, h, w).contiguous() for x in (q, k))
         scores = correlate(*maps, kernel_size=1, patch_size=SPAN)  # (B, 15, 15, h, w)
         correlated = to_tiles(scores.view(b, SPAN * SPAN, n).transpose(1, 2), h, w)
     found = []

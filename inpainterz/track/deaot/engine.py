@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpainterz import weights as weights_files
-from inpainterz.device import memory_guard, pick
+from inpainterz.device import compute_dtype, memory_guard, pick
 from inpainterz.errors import EngineUnavailable, InputError, OptionError, PromptError
 from inpainterz.track.deaot.attention import Correlate
 from inpainterz.track.deaot.memory import Forget, Memory, MemoryRule
@@ -571,7 +571,7 @@ def create(options: Options, *, device: str, weights: Path) -> DeAOTTracker:
         WeightsMissing, WeightsCorrupt, WeightsMismatch: see `weights.load_into`.
     """
     where = pick(device, NAME)
-    dtype = _dtype(options, where)
+    dtype = compute_dtype(options.precision, where, NAME, half="fp16")
     network = load_network(weights)
     network.fold_norms()
     network = network.to(where).to(memory_format=torch.channels_last)
@@ -579,12 +579,3 @@ def create(options: Options, *, device: str, weights: Path) -> DeAOTTracker:
         network.encoder.compile()
         network.decoder.compile()
     return DeAOTTracker(network, options, dtype)
-
-
-def _dtype(options: Options, device: torch.device) -> torch.dtype:
-    if options.precision == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if options.precision == "fp16" and device.type == "cpu":
-        raise EngineUnavailable(NAME, "fp16 needs a CUDA device", "Use precision fp32")
-    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    return kinds[options.precision]
