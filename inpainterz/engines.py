@@ -1,4 +1,4 @@
-"""The three interfaces, the list of engines, and `load`, which imports an engine when asked for it.
+"""The four interfaces, the list of engines, and `load`, which imports an engine when asked for it.
 
 An engine holds networks and options, never a clip: the state of a clip lives in the generator that
 the engine returns, so two clips may run on one engine at once, and closing the generator frees it.
@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast, overload
 
 from inpainterz.errors import OptionError
 from inpainterz.types import (
+    Detected,
     Frame,
     Image,
     Inpainted,
@@ -25,7 +26,7 @@ from inpainterz.types import (
     Tracked,
 )
 
-Stage: TypeAlias = Literal["segment", "track", "inpaint"]
+Stage: TypeAlias = Literal["segment", "track", "inpaint", "detect"]
 Embedding: TypeAlias = Any
 """A segmenter's own view of one frame; the caller keeps it and hands it back."""
 
@@ -99,6 +100,30 @@ class Inpainter(Protocol):
         ...
 
 
+class Detector(Protocol):
+    """From frames to the things in some of them, with nobody pointing; see `inpainterz.who`."""
+
+    @property
+    def gap_s(self) -> float:
+        """How far apart the frames should be that it looks at, in seconds."""
+        ...
+
+    def detect(self, frames: Iterable[Frame], *, every: int) -> Iterator[Detected]:
+        """Yield what is in the first frame of each shot and in every `every`-th after it, in order.
+
+        Memory is bounded by options, not by the clip; nothing is borrowed across a cut
+        (`Frame.shot`). A detector that needs frames around may take a bounded number ahead.
+
+        Args:
+            frames: one size throughout, forwards in time.
+            every: 1 or more.
+
+        Raises:
+            OutOfMemory: the hint names the option that lowers it.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the list of engines."""
@@ -132,6 +157,7 @@ ENGINES: tuple[Entry, ...] = (
     ),
     Entry("inpaint", "e2fgvi-hq", "inpainterz.inpaint.e2fgvi.engine", "E2FGVI-HQ", "e2fgvi-hq"),
     Entry("inpaint", "e2fgvi", "inpainterz.inpaint.e2fgvi.engine", "E2FGVI at 432x240", "e2fgvi"),
+    Entry("detect", "builtin", "inpainterz.detect.builtin", "what moves against the background"),
 )
 
 
@@ -228,6 +254,15 @@ def load(
     options: object = ...,
     weights_dir: Path | None = ...,
 ) -> Inpainter: ...
+@overload
+def load(
+    stage: Literal["detect"],
+    name: str = ...,
+    *,
+    device: str = ...,
+    options: object = ...,
+    weights_dir: Path | None = ...,
+) -> Detector: ...
 def load(
     stage: Stage,
     name: str = "builtin",
@@ -235,11 +270,11 @@ def load(
     device: str = "auto",
     options: object = None,
     weights_dir: Path | None = None,
-) -> Segmenter | Tracker | Inpainter:
+) -> Segmenter | Tracker | Inpainter | Detector:
     """Build an engine. Nothing is ever swapped for another engine.
 
     Args:
-        stage: "segment", "track" or "inpaint".
+        stage: "segment", "track", "inpaint" or "detect".
         name: see `ENGINES`.
         device: "auto", "cpu" or "cuda".
         options: the engine module's `Options`, or None for its defaults.
@@ -257,7 +292,7 @@ def load(
     if entry.weights is None:
         module = importlib.import_module(entry.module)
         return cast(
-            "Segmenter | Tracker | Inpainter",
+            "Segmenter | Tracker | Inpainter | Detector",
             module.create(_options(module.Options, options), device=device),
         )
     from inpainterz import weights
@@ -267,7 +302,7 @@ def load(
     require_torch(name)
     module = importlib.import_module(entry.module)
     return cast(
-        "Segmenter | Tracker | Inpainter",
+        "Segmenter | Tracker | Inpainter | Detector",
         module.create(_options(module.Options, options), device=device, weights=path),
     )
 

@@ -83,6 +83,35 @@ class Tracked:
     """Object id -> 0..1, how far the tracker trusts its mask here; an absent object too."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """One thing that a detector saw in one frame."""
+
+    mask: Mask
+    """(h, w) of the whole frame at the detector's own size."""
+    box: npt.NDArray[np.float32]
+    """(4,) float32, x0, y0, x1, y1 in source pixels."""
+    score: float
+    """0..1, how sure the detector is."""
+    name: str
+    """What it is: "moving", "person", or a word of the user's text."""
+    exact: bool = True
+    """False where the mask is only the box filled in."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detected:
+    """One frame that a detector looked at, with what it saw."""
+
+    index: int
+    """`Frame.index`."""
+    shot: int
+    """`Frame.shot`."""
+    image: Image
+    """(h, w, 3) the frame at the detector's own size, at most a few hundred pixels a side."""
+    found: tuple[Detection, ...]
+
+
 class Origin(IntEnum):
     """Where a pixel of an inpainted frame came from."""
 
@@ -113,7 +142,7 @@ class Step:
     """How far a stage is."""
 
     stage: str
-    """"segment", "track" or "inpaint"."""
+    """"detect", "segment", "track" or "inpaint"."""
     done: int
     total: int | None
 

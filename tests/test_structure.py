@@ -19,9 +19,10 @@ PACKAGE = ROOT / "inpainterz"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "download", "overlap", "__init__"}),
     frozenset({"device", "weights", "masks", "motion", "video"}),
-    frozenset({"segment", "track", "inpaint"}),
+    frozenset({"segment", "track", "inpaint", "detect"}),
     frozenset({"engines", "preview", "example", "leftover"}),
     frozenset({"pipeline"}),
+    frozenset({"who"}),
     frozenset({"jobs"}),
     frozenset({"ui"}),
     frozenset({"cli"}),

@@ -82,6 +82,14 @@ EngineOptions = Annotated[
     ),
 ]
 
+NoHybrid = Annotated[
+    bool,
+    typer.Option(
+        "--no-hybrid",
+        help="Let the network fill the whole hole, also what other frames truly show.",
+    ),
+]
+
 WeightsFolder = Annotated[
     Path | None, typer.Option("--weights-dir", metavar="DIR", help="Look, or put them, here.")
 ]
@@ -192,7 +200,12 @@ def load_engines(
     engine_set: str,
     engine_options: list[str] | None,
     weights_dir: Path | None,
+    no_hybrid: bool = False,
 ) -> Engines:
+    options = read_options(engine_options)
+    if no_hybrid:
+        _require_network(inpainter, engine_set, weights_dir)
+        options.setdefault("inpaint", {})["hybrid"] = False
     from inpainterz.pipeline import Engines
 
     return Engines.load(
@@ -201,9 +214,21 @@ def load_engines(
         inpainter=inpainter,
         engine_set=engine_set,
         device=device,
-        options=read_options(engine_options),
+        options=options,
         weights_dir=weights_dir,
     )
+
+
+def _require_network(inpainter: str | None, engine_set: str, weights_dir: Path | None) -> None:
+    """Raises OptionError unless a network is going to fill."""
+    from inpainterz.engines import choose, find
+
+    name = choose(engine_set, {"inpaint": inpainter}, weights_dir=weights_dir)["inpaint"]
+    if find("inpaint", name).weights is None:
+        raise OptionError(
+            f"--no-hybrid is for networks, and the engine that fills is {name}",
+            "Name a network with --inpainter e2fgvi-hq, or leave --no-hybrid out",
+        )
 
 
 def read_options(texts: list[str] | None) -> dict[Any, dict[str, object]]:
@@ -212,7 +237,7 @@ def read_options(texts: list[str] | None) -> dict[Any, dict[str, object]]:
     for text in texts or []:
         left, equals, value = text.partition("=")
         stage, dot, name = left.partition(".")
-        if not (equals and dot) or stage not in ("segment", "track", "inpaint"):
+        if not (equals and dot) or stage not in ("segment", "track", "inpaint", "detect"):
             raise OptionError(
                 f"--option {text!r} cannot be read", "Write one like inpaint.hybrid=false"
             )

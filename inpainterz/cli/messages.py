@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STAGE_TITLES = {
     "example": "Example",
+    "detect": "Find",
     "segment": "Outline",
     "track": "Follow",
     "inpaint": "Fill",

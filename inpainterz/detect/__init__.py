@@ -1,0 +1,1 @@
+"""Detectors: what is in a clip, with nobody pointing at it."""

@@ -1,0 +1,626 @@
+"""Who is in the clip: what a detector sees, linked over time into a list to choose from.
+
+`search` goes through a clip once and lists the persons or things in it; `labels` makes of those
+that are chosen what `pipeline.remove(labels=)` and `pipeline.propagate` begin with:
+
+    detector = engines.load("detect")                      # or "mask2former", "grounding-dino"
+    with closing(who.search(video, detector, cuts=find_cuts(video))) as listings:
+        for listing in listings:                           # one for each frame looked at
+            show(listing.done, listing.total)              # closing the generator cancels
+    for item in listing.items:                             # the surest first; tick boxes
+        show(item.id, item.thumbnail, item.confidence, item.first, item.last, item.best)
+    given = who.labels(listing.items, {2, 5})              # frame index -> label map, id = object
+
+Linking is greedy in time: detections are assigned to predicted masks with the least total cost
+(Kuhn, "The Hungarian method for the assignment problem", 1955), as in SORT (Bewley et al., ICIP
+2016), with overlap of masks and colour in place of boxes alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from inpainterz import motion
+from inpainterz.engines import Detector
+from inpainterz.errors import OptionError, PromptError
+from inpainterz.types import (
+    Detected,
+    Detection,
+    Image,
+    LabelMap,
+    Mask,
+    Progress,
+    Step,
+    silent,
+)
+from inpainterz.video.reader import VideoReader
+from inpainterz.video.shots import mark
+
+MOST_ITEMS = 255
+"""As many as a label map can tell apart."""
+
+_MOMENTS = 12  # masks kept of one thing: the best one of as many stretches of time
+_BINS = 8  # of the colour histogram, a channel
+_LEAST_GAIN = 0.12  # a detection that fits a thing worse than this is another thing
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is worth a line in the list."""
+
+    least_s: float = 0.4
+    """Seconds that a thing must be seen for; in clips shorter than five times that, a fifth."""
+    bridge_s: float = 1.5
+    """Seconds that a thing may be out of sight and still be the same."""
+    least_confidence: float = 0.25
+    """Things below it are not listed."""
+    most: int = 60
+    """How many things are listed at most, the surest."""
+    thumbnail_px: int = 160
+    """Longer side of a thumbnail."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least_s <= 3600:
+            raise OptionError("least_s is outside 0..3600")
+        if not 0 <= self.bridge_s <= 60:
+            raise OptionError("bridge_s is outside 0..60")
+        if not 0 <= self.least_confidence <= 1:
+            raise OptionError("least_confidence is outside 0..1")
+        if not 1 <= self.most <= MOST_ITEMS:
+            raise OptionError(f"most is outside 1..{MOST_ITEMS}")
+        if not 16 <= self.thumbnail_px <= 1024:
+            raise OptionError("thumbnail_px is outside 16..1024")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """A thing in one frame."""
+
+    frame: int
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in source pixels."""
+    packed: bytes
+    """The mask at the detector's own size; see `mask_of`."""
+    shape: tuple[int, int]
+    """(h, w) of that mask."""
+    quality: float
+    """0..1, how well this frame shows it: sure, whole, alone, large."""
+    exact: bool
+    """False where the mask is only the box filled in."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One line of the list: a person or a thing, in one shot."""
+
+    id: int
+    """1..255, in the order of confidence; the object id in label maps."""
+    name: str
+    """"moving", "person", or a word of the user's text."""
+    confidence: float
+    """0..1."""
+    shot: int
+    first: int
+    """Frame where it is first seen."""
+    last: int
+    """Frame where it is last seen."""
+    best: int
+    """Frame that shows it best; there it is prompted."""
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in source pixels, in the best frame."""
+    moments: tuple[Moment, ...]
+    """The best frame first, then others well apart."""
+    size: tuple[int, int]
+    """(H, W) of the clip."""
+    thumbnail: Image | None = None
+    """(h, w, 3) cut out of the best frame; None before the search is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How far a search is; the last one has the items."""
+
+    done: int
+    """Frames gone through."""
+    total: int
+    items: tuple[Item, ...] = ()
+    """The surest first; empty until the last listing."""
+
+
+def search(
+    video: VideoReader,
+    detector: Detector,
+    *,
+    cuts: Sequence[int] = (),
+    options: Options = Options(),
+    progress: Progress = silent,
+) -> Generator[Listing]:
+    """Go through the clip once and list who or what is in it.
+
+    Memory does not grow with the clip: of each thing a dozen small packed masks are kept, and at
+    most `MOST_ITEMS` things.
+
+    Args:
+        video: the clip.
+        detector: any engine of the stage "detect".
+        cuts: first frames of the later shots; a thing never goes on over a cut.
+        options: what is worth a line.
+        progress: told as the generator is.
+
+    Yields:
+        One listing for each frame looked at, and a last one with the items, which is the only
+        one that has any. An empty list there means that nothing was found.
+    """
+    total = len(video)
+    fps = float(video.info.fps or 25)
+    every = max(1, round(fps * detector.gap_s))
+    linker = _Linker(video.size, every / fps, options, total / fps)
+    with closing(video.frames()) as frames:
+        for seen in detector.detect(mark(frames, cuts), every=every):
+            linker.take(seen)
+            progress(Step("detect", seen.index, total))
+            yield Listing(seen.index, total)
+    items = []
+    for number, item in enumerate(linker.items(), 1):
+        image = video.frame(item.best).image
+        items.append(
+            replace(item, id=number, thumbnail=_thumbnail(image, item.box, options.thumbnail_px))
+        )
+    progress(Step("detect", total, total))
+    yield Listing(total, total, tuple(items))
+
+
+def labels(items: Sequence[Item], chosen: Collection[int]) -> Mapping[int, LabelMap]:
+    """The chosen items as label maps in the frames that show them best.
+
+    Args:
+        items: of a search.
+        chosen: ids of items.
+
+    Returns:
+        Frame index -> (H, W) label map at source size, made when asked for.
+
+    Raises:
+        PromptError: an id that is not in the list, or none is chosen.
+    """
+    picked = pick(items, chosen)
+    shown: dict[int, list[tuple[Item, Moment]]] = {}
+    for item in picked:
+        shown.setdefault(item.best, []).append((item, item.moments[0]))
+    return _Labels(shown)
+
+
+def pick(items: Sequence[Item], chosen: Collection[int]) -> list[Item]:
+    """The items of some ids.
+
+    Raises:
+        PromptError: an id that is not in the list, or none is chosen.
+    """
+    known = {item.id: item for item in items}
+    if not known:
+        raise PromptError("nothing was found in the clip", "Click the object instead")
+    for one in chosen:
+        if one not in known:
+            raise PromptError(
+                f"there is no number {one} in the list", f"It goes from 1 to {max(known)}"
+            )
+    if not chosen:
+        raise PromptError("nothing in the list is chosen", "Name one number or several")
+    return [known[one] for one in sorted(chosen)]
+
+
+def mask_of(moment: Moment, size: tuple[int, int]) -> Mask:
+    """The mask (H, W) of a moment at source size."""
+    count = moment.shape[0] * moment.shape[1]
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(moment.packed), np.uint8), count=count)
+    small = bits.reshape(moment.shape)
+    if moment.shape == size:
+        return np.asarray(small > 0)
+    height, width = size
+    soft = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(soft > 0.5)
+
+
+class _Labels(Mapping[int, LabelMap]):
+    """Frame index -> label map; holds packed masks, not label maps."""
+
+    def __init__(self, shown: Mapping[int, Sequence[tuple[Item, Moment]]]) -> None:
+        self._shown = shown
+
+    def __getitem__(self, index: int) -> LabelMap:
+        shown = self._shown[index]
+        found = np.zeros(shown[0][0].size, np.uint8)
+        # the smaller lies on top: a person before a bus
+        for item, moment in sorted(shown, key=lambda s: -_area(s[1].box)):
+            found[mask_of(moment, item.size)] = item.id
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._shown))
+
+    def __len__(self) -> int:
+        return len(self._shown)
+
+
+# ---------------------------------------------------------------- linking
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """One thing while it is followed; places are in pixels of the detector's picture."""
+
+    born: int
+    name: str
+    shot: int
+    first: int
+    last: int
+    mask: Mask
+    centre: tuple[float, float]
+    home: tuple[float, float]  # where the background is now that it first stood before
+    colours: npt.NDArray[np.float32]
+    area: float
+    velocity: tuple[float, float] = (0.0, 0.0)  # px a sample, beside the camera's motion
+    missing: int = 0
+    seen: int = 1
+    score: float = 0.0  # sum over the samples
+    travel: float = 0.0  # px, the farthest from home
+    alone: int = 0  # samples in which nothing else was part of the region
+    moments: list[tuple[float, Moment]] = field(default_factory=list)  # area px, moment
+    beside: dict[int, int] = field(default_factory=dict)  # born of another -> samples it touched
+
+
+class _Linker:
+    """Detections in, items out. Holds the things of one shot, and a summary of those before."""
+
+    def __init__(
+        self, size: tuple[int, int], gap_s: float, options: Options, duration_s: float
+    ) -> None:
+        self._size = size
+        self._gap_s = gap_s
+        self._options = options
+        self._least = max(1, round(min(options.least_s, duration_s / 5) / gap_s))
+        self._bridge = max(1, round(options.bridge_s / gap_s))
+        self._last: npt.NDArray[np.uint8] | None = None
+        self._shot = -1
+        self._born = 0
+        self._live: list[_Track] = []
+        self._ended: list[_Track] = []  # of this shot, not yet judged
+        self._kept: list[Item] = []
+
+    def take(self, seen: Detected) -> None:
+        """One more frame."""
+        if seen.shot != self._shot:
+            self._close_shot()
+            self._shot = seen.shot
+        grey = motion.grey(seen.image)
+        if self._last is not None and self._live:
+            self._carry(self._last, grey)
+        self._last = grey
+        lab = _lab(seen.image)
+        self._match(seen, lab)
+        bridged = [t for t in self._live if t.missing > self._bridge]
+        self._live = [t for t in self._live if t.missing <= self._bridge]
+        self._ended += [t for t in bridged if t.seen >= self._least]
+        if len(self._ended) > 2 * MOST_ITEMS:
+            self._ended = sorted(self._ended, key=lambda t: -self._confidence(t))[:MOST_ITEMS]
+
+    def items(self) -> list[Item]:
+        """All that was found, the surest first."""
+        self._close_shot()
+        found = [i for i in self._kept if i.confidence >= self._options.least_confidence]
+        return found[: self._options.most]
+
+    def _close_shot(self) -> None:
+        tracks = [t for t in self._ended + self._live if t.seen >= self._least]
+        self._ended, self._live, self._last = [], [], None
+        tracks = _joined(tracks)
+        self._kept += [self._item(t) for t in tracks]
+        self._kept.sort(key=lambda i: (-i.confidence, i.first))
+        del self._kept[MOST_ITEMS:]
+
+    def _carry(self, last: npt.NDArray[np.uint8], grey: npt.NDArray[np.uint8]) -> None:
+        """Bring what is followed into the next frame: the camera's motion, then its own."""
+        height, width = grey.shape
+        taken = np.zeros(grey.shape, np.bool_)
+        for track in self._live:
+            taken |= track.mask
+        matrix, trust = motion.global_motion(last, grey, ignore_a=taken, features=300)
+        if trust < 0.25:
+            matrix = np.eye(3)
+        for track in self._live:
+            places = np.array([[track.centre], [track.home]], np.float64)
+            (centre,), (home,) = cv2.perspectiveTransform(places, matrix)
+            own = np.array([[1, 0, track.velocity[0]], [0, 1, track.velocity[1]], [0, 0, 1]])
+            moved = cv2.warpPerspective(
+                track.mask.astype(np.uint8),
+                own @ matrix,
+                (width, height),
+                flags=cv2.INTER_NEAREST,
+            )
+            track.mask = np.asarray(moved > 0)
+            track.centre = (centre[0] + track.velocity[0], centre[1] + track.velocity[1])
+            track.home = (home[0], home[1])
+
+    def _match(self, seen: Detected, lab: npt.NDArray[np.float32]) -> None:
+        free = list(seen.found)
+        waiting = list(self._live)
+        answered: list[tuple[_Track, Detection, bool]] = []
+        # several known things within one region: it is theirs together
+        for detection in seen.found:
+            inside = [
+                t
+                for t in waiting
+                if t.name == detection.name
+                and t.seen >= 3
+                and (t.mask & detection.mask).sum() > 0.55 * max(1, t.mask.sum())
+            ]
+            large = max((t.area for t in inside), default=0.0)
+            inside = [t for t in inside if t.area > 0.1 * large]
+            if len(inside) < 2 or detection.mask.sum() < 0.5 * sum(t.area for t in inside):
+                continue
+            for track, part in _shares(detection, inside, self._scale(seen.image)):
+                answered.append((track, part, False))
+            free.remove(detection)
+            waiting = [t for t in waiting if t not in inside]
+        if free and waiting:
+            gains = np.array(
+                [[self._gain(t, d, _colours(lab, d.mask)) for d in free] for t in waiting]
+            )
+            rows, columns = linear_sum_assignment(-gains)
+            taken = set()
+            for r, c in zip(rows, columns, strict=True):
+                if gains[r, c] > _LEAST_GAIN:
+                    answered.append((waiting[r], free[c], True))
+                    taken.add(int(c))
+            matched = {id(t) for t, _, _ in answered}
+            free = [d for c, d in enumerate(free) if c not in taken]
+            waiting = [t for t in waiting if id(t) not in matched]
+        # pieces of something that was one before
+        whole = {id(t): k for k, (t, _, _) in enumerate(answered)}
+        for piece in list(free):
+            for track in self._live:
+                k = whole.get(id(track))
+                if k is None or track.name != piece.name or not piece.exact:
+                    continue
+                if (track.mask & piece.mask).sum() > 0.6 * piece.mask.sum():
+                    _, known, alone = answered[k]
+                    answered[k] = (track, _union(known, piece), alone)
+                    free.remove(piece)
+                    break
+        for track in waiting:
+            track.missing += 1
+        for track, detection, alone in answered:
+            self._update(track, seen, detection, lab, alone)
+        for detection in free:
+            self._begin(seen, detection, lab)
+        here = [t for t in self._live if t.missing == 0]
+        for a in here:
+            near = cv2.dilate(a.mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+            for b in here:
+                if b is not a and b.area <= a.area and (near & b.mask).any():
+                    b.beside[a.born] = b.beside.get(a.born, 0) + 1
+
+    def _gain(self, track: _Track, detection: Detection, colours: npt.NDArray[np.float32]) -> float:
+        """How well a detection fits where a thing is expected, 0..1.3; -1 = cannot be."""
+        if track.name != detection.name:
+            return -1.0
+        area = float(detection.mask.sum())
+        if not 0.15 < area / max(1.0, track.area) < 6:
+            return -1.0
+        alike = float(np.minimum(track.colours, colours).sum())
+        union = (track.mask | detection.mask).sum()
+        overlap = float((track.mask & detection.mask).sum() / max(1, union))
+        if overlap > 0.02:
+            return overlap + 0.3 * alike
+        x, y = _centre(detection.mask)
+        side = float(np.sqrt(max(track.area, area)))
+        reach = side * (0.5 + 0.15 * track.missing) + float(np.hypot(*track.velocity))
+        distance = float(np.hypot(x - track.centre[0], y - track.centre[1]))
+        if distance > min(reach, 3 * side) or alike < 0.5:
+            return -1.0
+        return (alike - 0.3) * (1 - 0.5 * distance / reach)
+
+    def _scale(self, image: Image) -> tuple[float, float]:
+        """Source pixels of one pixel of the detector's picture, (x, y)."""
+        return self._size[1] / image.shape[1], self._size[0] / image.shape[0]
+
+    def _begin(self, seen: Detected, detection: Detection, lab: npt.NDArray[np.float32]) -> None:
+        if not detection.mask.any():
+            return
+        self._born += 1
+        centre = _centre(detection.mask)
+        track = _Track(
+            born=self._born,
+            name=detection.name,
+            shot=seen.shot,
+            first=seen.index,
+            last=seen.index,
+            mask=detection.mask,
+            centre=centre,
+            home=centre,
+            colours=_colours(lab, detection.mask),
+            area=float(detection.mask.sum()),
+            score=detection.score,
+            alone=1,
+        )
+        _remember(track, seen.index, detection, True)
+        self._live.append(track)
+
+    def _update(
+        self,
+        track: _Track,
+        seen: Detected,
+        detection: Detection,
+        lab: npt.NDArray[np.float32],
+        alone: bool,
+    ) -> None:
+        x, y = _centre(detection.mask)
+        touches = _touches(detection.mask)
+        ease = 0.4 if alone and not touches else 0.1
+        step = (x - track.centre[0], y - track.centre[1])
+        if track.missing == 0:
+            track.velocity = (
+                track.velocity[0] + ease * step[0],
+                track.velocity[1] + ease * step[1],
+            )
+        track.centre = (x, y)
+        track.mask = detection.mask
+        track.last = seen.index
+        track.missing = 0
+        track.seen += 1
+        track.score += detection.score
+        track.alone += alone
+        track.travel = max(track.travel, float(np.hypot(x - track.home[0], y - track.home[1])))
+        if alone:
+            track.area += 0.3 * (float(detection.mask.sum()) - track.area)
+            track.colours += 0.2 * (_colours(lab, detection.mask) - track.colours)
+        _remember(track, seen.index, detection, alone)
+
+    def _confidence(self, track: _Track) -> float:
+        """0..1: how sure the detector was, and for how long it was seen."""
+        length = 1 - float(np.exp(-track.seen / max(1.0, 0.5 / self._gap_s)))
+        return float(np.clip(track.score / track.seen * length, 0, 1))
+
+    def _item(self, track: _Track) -> Item:
+        moments = _ordered(track)
+        best = moments[0]
+        return Item(
+            id=0,
+            name=track.name,
+            confidence=round(self._confidence(track), 3),
+            shot=track.shot,
+            first=track.first,
+            last=track.last,
+            best=best.frame,
+            box=best.box,
+            moments=moments,
+            size=self._size,
+        )
+
+
+def _remember(track: _Track, index: int, detection: Detection, alone: bool) -> None:
+    """Keep the mask if its stretch of time has none better."""
+    area = float(detection.mask.sum())
+    quality = detection.score * (1.0 if alone else 0.4) * (0.5 if _touches(detection.mask) else 1.0)
+    box = tuple(round(float(v), 1) for v in detection.box)
+    moment = Moment(
+        frame=index,
+        box=(box[0], box[1], box[2], box[3]),
+        packed=zlib.compress(np.packbits(detection.mask).tobytes(), 1),
+        shape=(detection.mask.shape[0], detection.mask.shape[1]),
+        quality=quality,
+        exact=detection.exact,
+    )
+    track.moments.append((area, moment))
+    if len(track.moments) <= 2 * _MOMENTS:
+        return
+    # of every two neighbours the better one stays, so they thin out evenly
+    pairs = [track.moments[k : k + 2] for k in range(0, len(track.moments), 2)]
+    track.moments = [max(pair, key=lambda m: m[1].quality) for pair in pairs]
+
+
+def _ordered(track: _Track) -> tuple[Moment, ...]:
+    """The moments of a thing, the best one first.
+
+    A region that is larger than usual has something else in it, a smaller one lacks a part, and
+    where the thing is nearer it is seen better.
+    """
+    areas = np.array([area for area, _ in track.moments])
+    usual = float(np.quantile(areas, 0.7))
+    fits = np.exp(-np.abs(np.log(np.maximum(areas, 1) / max(1.0, usual))))
+    quality = np.array([m.quality for _, m in track.moments]) * fits
+    order = np.argsort(-quality, kind="stable")
+    return tuple(replace(track.moments[k][1], quality=round(float(quality[k]), 3)) for k in order)
+
+
+def _joined(tracks: list[_Track]) -> list[_Track]:
+    """The tracks without those that were a part of a larger one nearly all their life."""
+    known = {t.born: t for t in tracks}
+    out = []
+    for track in tracks:
+        owner = max(track.beside, key=lambda b: track.beside[b], default=0)
+        large = known.get(owner)
+        part = (
+            large is not None
+            and track.beside[owner] > 0.6 * track.seen
+            and large.area > 2 * track.area
+            and large.seen > 0.8 * track.seen
+        )
+        if not part:
+            out.append(track)
+    return out
+
+
+def _shares(
+    detection: Detection, tracks: Sequence[_Track], scale: tuple[float, float]
+) -> Iterator[tuple[_Track, Detection]]:
+    """A region divided among things: each pixel goes to the one that was expected nearest."""
+    distances = [cv2.distanceTransform(1 - t.mask.astype(np.uint8), cv2.DIST_L2, 3) for t in tracks]
+    nearest = np.argmin(np.stack(distances), 0)
+    for k, track in enumerate(tracks):
+        part = np.asarray(detection.mask & (nearest == k))
+        if part.any():
+            yield track, replace(detection, mask=part, box=_box(part, scale))
+
+
+def _union(a: Detection, b: Detection) -> Detection:
+    box = np.concatenate([np.minimum(a.box[:2], b.box[:2]), np.maximum(a.box[2:], b.box[2:])])
+    return replace(a, mask=np.asarray(a.mask | b.mask), box=box)
+
+
+def _box(mask: Mask, scale: tuple[float, float]) -> npt.NDArray[np.float32]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = scale
+    return np.array(
+        [columns[0] * x, rows[0] * y, (columns[-1] + 1) * x, (rows[-1] + 1) * y], np.float32
+    )
+
+
+def _area(box: tuple[float, float, float, float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _touches(mask: Mask) -> bool:
+    """Whether a mask reaches the rim of the picture, where a part of the thing may be missing."""
+    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+
+
+def _centre(mask: Mask) -> tuple[float, float]:
+    rows, columns = np.nonzero(mask)
+    return float(columns.mean()), float(rows.mean())
+
+
+def _lab(image: Image) -> npt.NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2Lab), np.float32)
+
+
+def _colours(lab: npt.NDArray[np.float32], mask: Mask) -> npt.NDArray[np.float32]:
+    """The histogram of a region, (3 * bins,) float32, its sum is 1."""
+    pixels = lab[mask]
+    parts = []
+    for channel, (low, high) in enumerate(((0, 256), (88, 168), (88, 168))):
+        values = np.clip((pixels[:, channel] - low) * _BINS / (high - low), 0, _BINS - 1)
+        parts.append(np.bincount(values.astype(np.intp), minlength=_BINS))
+    counts = np.concatenate(parts).astype(np.float32)
+    return np.asarray(counts / max(1.0, float(counts.sum())), np.float32)
+
+
+def _thumbnail(image: Image, box: tuple[float, float, float, float], side_px: int) -> Image:
+    """What is in a box and a little around it, (h, w, 3), the longer side `side_px` at most."""
+    height, width = image.shape[:2]
+    margin = 0.12 * max(box[2] - box[0], box[3] - box[1]) + 2
+    x0, y0 = max(0, round(box[0] - margin)), max(0, round(box[1] - margin))
+    x1, y1 = min(width, round(box[2] + margin)), min(height, round(box[3] + margin))
+    cut = image[y0:y1, x0:x1]
+    scale = side_px / max(cut.shape[:2])
+    size = (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(cut, size, interpolation=method), np.uint8)
