@@ -145,6 +145,7 @@ def test_info_and_engines(run: Run, clip: Clip) -> None:
         "segment",
         "track",
         "inpaint",
+        "detect",
     }
     assert "builtin" in run("engines").out
 
