@@ -20,6 +20,7 @@ from inpainterz.cli.arguments import (
     Grow,
     InpainterName,
     MaskFiles,
+    NoHybrid,
     Nots,
     Output,
     Overwrite,
@@ -65,6 +66,7 @@ def remove(
     engine_set: EngineSet = "builtin",
     engine_option: EngineOptions = None,
     weights_dir: WeightsFolder = None,
+    no_hybrid: NoHybrid = False,
     grow: Grow = "auto",
     codec: Codec = "auto",
     crf: Crf = None,
@@ -86,7 +88,14 @@ def remove(
     check_target(sheet, overwrite=overwrite)
     labels = given_labels(clip, masks) if masks else None
     engines = load_engines(
-        segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir
+        segmenter,
+        tracker,
+        inpainter,
+        device,
+        engine_set,
+        engine_option,
+        weights_dir,
+        no_hybrid,
     )
     options = Options(
         fill=FillOptions(grow_px=grow_px),
@@ -191,6 +200,7 @@ def inpaint(
     engine_set: EngineSet = "builtin",
     engine_option: EngineOptions = None,
     weights_dir: WeightsFolder = None,
+    no_hybrid: NoHybrid = False,
     grow: Grow = "0",
     codec: Codec = "auto",
     crf: Crf = None,
@@ -207,7 +217,14 @@ def inpaint(
     if not masks.exists():
         raise InputError(f"there is no {masks}", "Name a zip, a folder or a PNG")
     engines = load_engines(
-        "builtin", "builtin", inpainter, device, engine_set, engine_option, weights_dir
+        "builtin",
+        "builtin",
+        inpainter,
+        device,
+        engine_set,
+        engine_option,
+        weights_dir,
+        no_hybrid,
     )
     options = Options(
         fill=FillOptions(grow_px=grow_px, feather_px=0),
