@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +23,8 @@ from inpainterz.errors import (
     VideoError,
     VideoOpenError,
 )
-from inpainterz.video.reader import VideoReader, missing_bytes
+from inpainterz.video.planes import to_rgb
+from inpainterz.video.reader import Limits, VideoReader, missing_bytes
 
 MS, TS = Fraction(1, 1000), Fraction(1, 90000)
 ODD = Scene(75, 49)
@@ -396,20 +398,87 @@ def test_damage_is_an_error_of_ours_or_nothing(tmp_path: Path) -> None:
     assert all(outcomes.values()), outcomes
 
 
-def test_a_frame_that_is_lost_is_named(tmp_path: Path) -> None:
-    clip = clips.make(
-        tmp_path / "a.mkv", Scene(), Coding(sound=None, options={"g": "1"}, time_base=MS)
-    )
-    with av.open(str(clip.path)) as container:
-        packet = [p for p in container.demux(video=0) if p.size][10]
-        at = clip.path.read_bytes().find(bytes(packet))
-    data = bytearray(clip.path.read_bytes())
-    data[at : at + packet.size] = bytes(packet.size)
-    clip.path.write_bytes(bytes(data))
-    with VideoReader(clip.path) as video:
+def _without_packets(path: Path, numbers: Iterable[int]) -> None:
+    """Overwrite packets of the video with zeros."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(p) for p in container.demux(video=0) if p.size]
+    for number in numbers:
+        at = data.find(packets[number])
+        data[at : at + len(packets[number])] = bytes(len(packets[number]))
+    path.write_bytes(bytes(data))
+
+
+def _all_keys(path: Path) -> clips.Clip:
+    coding = Coding(sound=None, options={"g": "1"}, time_base=MS)
+    return clips.make(path, Scene(), coding)
+
+
+@pytest.mark.parametrize("lost", [[10], [5, 6, 7], [23], [1, 9, 10, 23]], ids=str)
+def test_a_frame_that_is_lost_is_the_one_before_it(tmp_path: Path, lost: list[int]) -> None:
+    clip = _all_keys(tmp_path / "a.mkv")
+    whole = [f.image for f in VideoReader(clip.path).frames()]
+    _without_packets(clip.path, lost)
+    video = VideoReader(clip.path)
+    expected = []
+    for index in range(len(video)):
+        good = [i for i in range(index + 1) if i not in lost] or [
+            min(i for i in range(24) if i not in lost)
+        ]
+        expected.append(whole[good[-1]])
+    frames = list(video.frames())
+    assert [f.pts for f in frames] == list(video.pts) and len(frames) == 24
+    for frame, image in zip(frames, expected, strict=True):
+        assert np.array_equal(frame.image, image), frame.index
+    assert video.repeated == tuple(lost)
+    for index in (10, 9, 23, 0, 7):  # by seeking too, and backwards
+        assert np.array_equal(VideoReader(clip.path).frame(index).image, expected[index]), index
+    for frame in video.backwards(chunk=5):
+        assert np.array_equal(frame.image, expected[frame.index]), frame.index
+    # whoever changes a frame does not change the one that stands in for the next
+    for index, native in enumerate(video.natives()):
+        native.make_writable()
+        assert np.array_equal(to_rgb(native), expected[index]), index
+        for plane in native.planes:
+            np.frombuffer(plane, np.uint8)[:] = 7
+
+
+def test_too_many_lost_frames_are_refused(tmp_path: Path) -> None:
+    clip = _all_keys(tmp_path / "a.mkv")
+    _without_packets(clip.path, [10, 15])
+    with VideoReader(clip.path, limits=Limits(damaged_frames=0)) as video:
         assert video.frame(9).index == 9
         with pytest.raises(VideoDecodeError, match="frame 10"):
             list(video.frames())
+    with pytest.raises(VideoDecodeError, match="frame 15 .* 1 frames before"):
+        list(VideoReader(clip.path, limits=Limits(damaged_frames=1)).frames())
+    assert len(list(VideoReader(clip.path, limits=Limits(damaged_frames=2)).frames())) == 24
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (Limits(pixels=96 * 64 - 1), "6144 pixels"),
+        (Limits(frames=23), "24 frames"),
+        (Limits(seconds=0.9), "seconds"),
+        (Limits(streams=1), "2 streams"),
+        (Limits(bytes=1000), "bytes"),
+    ],
+    ids=str,
+)
+def test_a_file_beyond_the_limits_is_one_sentence(
+    plain: clips.Clip, limit: Limits, says: str
+) -> None:
+    with pytest.raises(VideoOpenError, match=says) as caught:
+        VideoReader(plain.path, limits=limit)
+    assert f"--limit {says.split()[-1]}=" in caught.value.hint
+    assert len(VideoReader(plain.path)) == 24
+
+
+@pytest.mark.parametrize("bad", [{"frames": 0}, {"seconds": float("nan")}, {"damaged_frames": -1}])
+def test_limits_are_checked(bad: dict[str, float]) -> None:
+    with pytest.raises(OptionError):
+        Limits(**bad)  # type: ignore[arg-type]
 
 
 # --- times ------------------------------------------------------------------------------------

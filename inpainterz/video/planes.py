@@ -85,15 +85,37 @@ class Orientation:
             return Orientation(flip_x=a < 0, flip_y=d < 0)
         return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)
 
+    def revert(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn (H, W, ...) upright samples back as they are stored; a view."""
+        if self.flip_x:
+            array = array[:, ::-1]
+        if self.flip_y:
+            array = array[::-1]
+        if self.transpose:
+            array = array.swapaxes(0, 1)
+        return array
+
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The orientation that a frame's display matrix asks for; identity without one."""
+    matrix = matrix_of(frame)
+    return Orientation.of_matrix(matrix) if matrix else Orientation()
+
+
+def side_data_of(frame: av.VideoFrame) -> frozenset[str]:
+    """The kinds of side data that a frame carries: FFmpeg's AV_FRAME_DATA names, unprefixed."""
+    side_data: Any = frame.side_data
+    return frozenset(data.type.name for data in side_data)
+
+
+def matrix_of(frame: av.VideoFrame) -> tuple[int, ...]:
+    """A frame's display matrix as nine numbers; empty without one."""
     side_data: Any = frame.side_data  # PyAV's stubs list one of its keys only
     try:
         matrix = side_data["DISPLAYMATRIX"]
     except KeyError:
-        return Orientation()
-    return Orientation.of_matrix(np.frombuffer(bytes(matrix), "<i4"))
+        return ()
+    return tuple(int(n) for n in np.frombuffer(bytes(matrix), "<i4")[:9])
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
@@ -328,6 +350,26 @@ def copy_times_and_colours(source: av.VideoFrame, target: av.VideoFrame) -> None
     target.color_range = 2 if is_full_range(source) else source.color_range
     target.color_primaries = source.color_primaries
     target.color_trc = source.color_trc
+
+
+def copy_of(frame: av.VideoFrame) -> av.VideoFrame:
+    """A frame of its own memory with the same samples, time and tags, in any pixel format."""
+    result = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for source, target in zip(frame.planes, result.planes, strict=True):
+        was = np.frombuffer(source, np.uint8)  # type: ignore[call-overload]
+        now = np.frombuffer(target, np.uint8)  # type: ignore[call-overload]
+        if source.line_size == target.line_size or source.line_size == 0:
+            now[: min(len(was), len(now))] = was[: min(len(was), len(now))]
+            continue
+        stride = abs(source.line_size)
+        rows = was[: source.height * stride].reshape(source.height, stride)
+        if source.line_size < 0:
+            rows = rows[::-1]
+        view = now[: target.height * target.line_size].reshape(target.height, target.line_size)
+        width = min(stride, target.line_size)
+        view[:, :width] = rows[:, :width]
+    copy_times_and_colours(frame, result)
+    return result
 
 
 _PLANAR_TWINS = {  # the same samples in another order; every one is known to `layout_of`

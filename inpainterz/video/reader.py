@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,7 +28,15 @@ from av.stream import Discard, Disposition
 
 from inpainterz.errors import InputError, OptionError, VideoDecodeError, VideoOpenError
 from inpainterz.types import Frame
-from inpainterz.video.planes import Orientation, orientation_of, to_rgb
+from inpainterz.video.hdr import HdrMetadata
+from inpainterz.video.planes import (
+    Orientation,
+    copy_of,
+    matrix_of,
+    orientation_of,
+    side_data_of,
+    to_rgb,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -39,19 +47,39 @@ DEMUXERS = (
 """What may be opened: containers that hold their own data. No playlists, no concat lists, no
 image patterns: those name other files."""
 
-_OPEN_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": DEMUXERS,
-    "max_streams": "100",
-}
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 _NO_PRESENTATION_TIMES = ("avi", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "obu")
 _NO_SEEKING = ("mpeg", "mpegvideo", "h264", "hevc", "m4v", "obu")  # times go wrong after one
 _REORDERED = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")  # may have B-frames
 _BACKWARDS_BYTES = 64 * 2**20  # what backwards() may keep decoded, beyond `chunk` frames
 _BACKWARDS_FRAMES = 128  # and how many: a short clip takes no less memory than a long one
-_PIXEL_LIMIT = 2**27  # 16384 x 8192; a file that claims more is refused before it is decoded
 _EVEN_SECONDS = Fraction(1, 1000)  # Matroska and FLV round times to this
 _DECODER_THREADS = min(4, os.cpu_count() or 1)  # each thread of a frame-threaded decoder holds one
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may be; it is not trusted, and told from what it says before it is decoded."""
+
+    pixels: int = 2**27
+    """Of one frame, width times height: 16384 x 8192."""
+    frames: int = 2_000_000
+    seconds: float = 24 * 3600.0
+    """From the first frame's beginning to the last one's end."""
+    streams: int = 100
+    """Pictures, sound, subtitles and all else."""
+    bytes: int = 2**40
+    """Of the file."""
+    damaged_frames: int = 30
+    """How many frames that cannot be decoded are shown as the one before them; one more and the
+    clip is refused."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            none = limit.name == "damaged_frames" and value == 0
+            if not (none or 0 < value <= 2**62):  # NaN is neither
+                raise OptionError(f"the limit {limit.name} is {value}", "It must be more than 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +134,18 @@ class VideoInfo:
     sample_aspect_ratio: Fraction
     """Width of a pixel over its height, upright; 1 where the file does not say."""
     streams: tuple[StreamInfo, ...]
+    codec_tag: str = ""
+    """The four characters by which the container calls the codec; empty where it has none."""
+    hdr: HdrMetadata = field(default_factory=HdrMetadata)
+    side_data: frozenset[str] = frozenset()
+    """What else the first frame carries, by FFmpeg's names (AV_FRAME_DATA without the prefix)."""
+    display_matrix: tuple[int, ...] = ()
+    """The nine numbers that turn stored pixels upright, as the file has them; empty without."""
+
+    @property
+    def is_dolby_vision(self) -> bool:
+        """Whether pictures carry Dolby Vision's metadata."""
+        return bool(self.side_data & {"DOVI_METADATA", "DOVI_RPU_BUFFER"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +156,7 @@ class _Key:
     dts: int | None
 
 
-def open_container(path: Path) -> av.container.InputContainer:
+def open_container(path: Path, limits: Limits = Limits()) -> av.container.InputContainer:
     """Open a media file safely, or say in one sentence why not.
 
     Raises:
@@ -128,14 +168,19 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise VideoOpenError(f"{path} is not a file", "Name a video file")
     try:
         size = path.stat().st_size
+        if size > limits.bytes:
+            raise _too_much(path, "bytes", size, limits.bytes)
         # an absolute path starts with "/": no part of a name is read as a protocol
         container = av.open(
             os.path.abspath(path),
             "r",
-            container_options=_OPEN_OPTIONS,
+            # one more than allowed, so that too many are seen to be
+            container_options={**_OPEN_OPTIONS, "max_streams": str(limits.streams + 1)},
             metadata_errors="replace",
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, VideoOpenError):
+            raise
         if isinstance(error, PermissionError):
             raise VideoOpenError(f"{path} may not be read", "Check its permissions") from error
         if not size:
@@ -146,7 +191,17 @@ def open_container(path: Path) -> av.container.InputContainer:
             f"{path} is not a video file that can be read",
             "MP4, MOV, MKV, WebM, AVI, MPEG-TS and GIF can, if they are whole",
         ) from error
+    if (many := len(container.streams)) > limits.streams:
+        container.close()
+        raise _too_much(path, "streams", many, limits.streams)
     return container
+
+
+def _too_much(path: Path, what: str, found: float, limit: float) -> VideoOpenError:
+    return VideoOpenError(
+        f"{path} has {found:.0f} {what}, and {limit:.0f} are allowed",
+        f"If you trust the file, raise the limit: --limit {what}={found:.0f}",
+    )
 
 
 def missing_bytes(path: Path) -> int:
@@ -211,12 +266,13 @@ class VideoReader:
         VideoDecodeError: it is damaged at its first frame.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        with open_container(self.path) as container:
+    def __init__(self, path: Path | str, *, limits: Limits = Limits()) -> None:
+        self.path, self.limits = Path(path), limits
+        self._repeated: set[int] = set()
+        with open_container(self.path, limits) as container:
             if missing := missing_bytes(self.path):
                 raise _cut_short(self.path, missing)
-            stream = _video_stream(container, self.path)
+            stream = _video_stream(container, self.path, limits)
             self._stream_index = stream.index
             self._streams = tuple(_stream_info(s) for s in container.streams)
             self._container = container.format.name.split(",")[0]
@@ -224,7 +280,14 @@ class VideoReader:
             self.time_base: Fraction = time_base or Fraction(1, 1000)
             declared_rate = stream.average_rate or stream.guessed_rate
             aspect = stream.sample_aspect_ratio
-            stored = _demux(container, stream, self.path)
+            codec_tag = _codec_tag(stream)
+            # FFmpeg's own VP8 and VP9 decoders leave the transparency out
+            self._decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(
+                stream.codec_context.codec.canonical_name
+                if stream.metadata.get("alpha_mode") == "1"
+                else ""
+            )
+            stored = _demux(container, stream, self.path, limits)
         if not stored.count:
             raise VideoOpenError(f"{self.path} has no frames", "Name a video with pictures in it")
         self._by_ordinal = False
@@ -232,7 +295,11 @@ class VideoReader:
         self.orientation: Orientation = orientation_of(first)
         self.interlaced: bool = first.interlaced_frame
 
-        if stored.is_certain and not (self.interlaced and stored.may_hold_fields):
+        self.has_exact_times: bool = stored.is_certain and not (
+            self.interlaced and stored.may_hold_fields
+        )
+        """Whether the container tells when each frame is shown, one packet a frame."""
+        if self.has_exact_times:
             stored = self._without_lead(stored, first)
         else:
             stored = self._scan(stored, declared_rate)
@@ -247,6 +314,9 @@ class VideoReader:
             aspect = 1 / aspect if aspect else aspect
         last = stored.last_duration or _typical_step(self.pts, declared_rate, self.time_base)
         self.end_pts: int = self.pts[-1] + last
+        seconds = float((self.end_pts - self.pts[0]) * self.time_base)
+        if seconds > limits.seconds:
+            raise _too_much(self.path, "seconds", seconds, limits.seconds)
         fps, variable = _rate(self.pts, self.end_pts, self.time_base, declared_rate)
         self.info = VideoInfo(
             path=self.path,
@@ -258,7 +328,7 @@ class VideoReader:
             variable_rate=variable,
             time_base=self.time_base,
             start=float(self.pts[0] * self.time_base),
-            duration=float((self.end_pts - self.pts[0]) * self.time_base),
+            duration=seconds,
             rotation=self.orientation.rotation,
             interlaced=self.interlaced,
             codec=self._streams[self._stream_index].codec,
@@ -269,6 +339,10 @@ class VideoReader:
             color_transfer=first.color_trc,
             sample_aspect_ratio=Fraction(aspect) if aspect else Fraction(1),
             streams=self._streams,
+            codec_tag=codec_tag,
+            hdr=HdrMetadata.of(first),
+            side_data=side_data_of(first),
+            display_matrix=matrix_of(first),
         )
 
     def __enter__(self) -> VideoReader:
@@ -302,6 +376,11 @@ class VideoReader:
     def stream_index(self) -> int:
         """Which of the file's streams the frames come from."""
         return self._stream_index
+
+    @property
+    def repeated(self) -> tuple[int, ...]:
+        """The frames met so far that cannot be decoded, ascending; others stand in for them."""
+        return tuple(sorted(self._repeated))
 
     def duration_of(self, index: int) -> int:
         """How long frame `index` is shown, in units of `time_base`."""
@@ -400,56 +479,94 @@ class VideoReader:
         # deinterlacing looks at the frame before, so that one is decoded too
         for key in self._entries(max(0, start - 1) if self.interlaced else start):
             with closing(self._progressive(self._decode(key))) as decoded:
-                native = next(decoded, None)
-                if key is not None and (
-                    native is None or native.pts is None or native.pts > self.pts[start]
-                ):
+                listed = self._listed(decoded)
+                first = next(listed, None)
+                if key is not None and (first is None or first[0] > start):
                     continue  # the seek went past the frame: start further back
-                index = self._index_of(native) if native is not None else 0
-                while index < stop:
-                    if native is None:
-                        raise self._damaged(index)
-                    if self._by_ordinal:
-                        native.pts = self.pts[index]
-                    elif native.pts is None or native.pts < self.pts[index]:
-                        native = next(decoded, None)
-                        continue  # a frame that the index does not list is not shown
-                    elif native.pts > self.pts[index]:
-                        if index < start:  # it is not one that was asked for
-                            index += 1
-                            continue
-                        raise self._damaged(index)
-                    if native.interlaced_frame and not self.interlaced:
-                        raise VideoDecodeError(
-                            f"{self.path} becomes interlaced at frame {index}",
-                            "Deinterlace it first: ffmpeg -i IN -vf bwdif=0 OUT",
-                        )
-                    if (native.height, native.width) != self._stored_size:
-                        raise VideoDecodeError(
-                            f"{self.path} changes its size at frame {index}",
-                            "Convert it to one size first",
-                        )
-                    if index >= start:
-                        native.time_base = self.time_base
-                        yield native
-                    index += 1
-                    if index < stop:
-                        native = next(decoded, None)
+                yield from self._complete(first, listed, start, stop)
                 return
+
+    def _listed(
+        self, decoded: Generator[av.VideoFrame, None, None]
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The decoded frames that the index lists, in order, with their numbers there."""
+        last = -1
+        for native in decoded:
+            if self._by_ordinal:
+                index = last + 1
+                if index == len(self.pts):
+                    return
+                native.pts = self.pts[index]
+            elif native.pts is None:
+                continue
+            else:
+                index = bisect.bisect_left(self.pts, native.pts, lo=last + 1)
+                if index == len(self.pts) or self.pts[index] != native.pts:
+                    continue  # a frame that the index does not list is not shown
+            last = index
+            yield index, native
+
+    def _complete(
+        self,
+        ahead: tuple[int, av.VideoFrame] | None,
+        listed: Iterator[tuple[int, av.VideoFrame]],
+        start: int,
+        stop: int,
+    ) -> Iterator[av.VideoFrame]:
+        """Frames `start` to `stop`; for one that is lost, the last before it, or the first after.
+
+        It looks one frame ahead: a frame that was handed out may be changed by whoever has it, so
+        the one to be repeated is copied before.
+        """
+        held: av.VideoFrame | None = None
+        for index in range(start, stop):
+            while ahead is not None and ahead[0] < index:
+                before, ahead = ahead, next(listed, None)
+                if ahead is None or ahead[0] > index:
+                    held = before[1]
+            if ahead is None or ahead[0] > index:
+                held = held if held is not None else ahead and ahead[1]
+                if held is None:
+                    raise self._damaged(index)
+                self._repeat(index)
+                native = copy_of(held)
+                native.pts = self.pts[index]
+            else:
+                native = ahead[1]
+                self._check_native(index, native)
+                if index + 1 < stop:
+                    ahead = next(listed, None)
+                    if ahead is None or ahead[0] > index + 1:
+                        held = copy_of(native)
+            native.time_base = self.time_base
+            yield native
+
+    def _repeat(self, index: int) -> None:
+        self._repeated.add(index)
+        if len(self._repeated) > self.limits.damaged_frames:
+            raise self._damaged(index)
+
+    def _check_native(self, index: int, native: av.VideoFrame) -> None:
+        if native.interlaced_frame and not self.interlaced:
+            raise VideoDecodeError(
+                f"{self.path} becomes interlaced at frame {index}",
+                "Deinterlace it first: ffmpeg -i IN -vf bwdif=0 OUT",
+            )
+        if (native.height, native.width) != self._stored_size:
+            raise VideoDecodeError(
+                f"{self.path} changes its size at frame {index}", "Convert it to one size first"
+            )
 
     @property
     def _stored_size(self) -> tuple[int, int]:
         height, width = self.size
         return (width, height) if self.orientation.transpose else (height, width)
 
-    def _index_of(self, native: av.VideoFrame) -> int:
-        if self._by_ordinal or native.pts is None:
-            return 0
-        return bisect.bisect_left(self.pts, native.pts)
-
     def _damaged(self, index: int) -> VideoDecodeError:
+        many = len(self._repeated) - 1
         return VideoDecodeError(
-            f"frame {index} of {self.path} cannot be decoded: the file is damaged",
+            f"frame {index} of {self.path} cannot be decoded: the file is damaged"
+            + (f", and {many} frames before it are lost too" if many > 0 else ""),
             "Copy or download it again, or repair it with ffmpeg -i IN -c copy OUT",
         )
 
@@ -464,14 +581,19 @@ class VideoReader:
 
     def _decode(self, key: _Key | None) -> Generator[av.VideoFrame, None, None]:
         """Decode from a keyframe to the end; a packet that cannot be decoded gives no frame."""
-        with open_container(self.path) as container:
+        with open_container(self.path, self.limits) as container:
             if self._stream_index >= len(container.streams):
                 raise VideoDecodeError(f"{self.path} changed while it was read", "Start again")
             stream = container.streams[self._stream_index]
             assert isinstance(stream, av.VideoStream)
-            stream.thread_type = ThreadType.AUTO
-            stream.codec_context.options = {"max_pixels": str(_PIXEL_LIMIT)}
-            stream.codec_context.thread_count = _DECODER_THREADS
+            decoder = stream.codec_context
+            if self._decoder is not None:
+                named = av.CodecContext.create(self._decoder, "r")
+                assert isinstance(named, av.VideoCodecContext)
+                decoder = named
+            decoder.options = {"max_pixels": str(self.limits.pixels)}
+            decoder.thread_type = ThreadType.AUTO
+            decoder.thread_count = _DECODER_THREADS
             for other in container.streams:
                 if other.index != stream.index:
                     other.discard = Discard.all
@@ -489,7 +611,7 @@ class VideoReader:
                     _log.debug("%s: %s", self.path, error)
                     packet = None  # what is left is lost; the frames' count tells
                 try:
-                    yield from stream.decode(packet)
+                    yield from decoder.decode(packet)
                 except av.error.FFmpegError as error:
                     _log.debug("%s: %s", self.path, error)
                 if packet is None or (packet.dts is None and not packet.size):
@@ -549,7 +671,7 @@ class VideoReader:
         if first.pts is None or not stored.pts or stored.pts[0] >= first.pts:
             return stored
         if stored.keys and stored.keys[0].pts < first.pts:
-            raise self._damaged(0)
+            return stored  # the first ones are lost: the first after them stands in
         return stored.beginning_at(first.pts)
 
     def _scan(self, stored: _Stored, rate: Fraction | None) -> _Stored:
@@ -603,7 +725,9 @@ def _rises(values: Sequence[int]) -> bool:
     return all(a < b for a, b in itertools.pairwise(values))
 
 
-def _demux(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> _Stored:
+def _demux(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path, limits: Limits
+) -> _Stored:
     """List the times of all frames without decoding."""
     for other in container.streams:
         if other.index != stream.index:
@@ -619,6 +743,8 @@ def _demux(container: av.container.InputContainer, stream: av.VideoStream, path:
                 continue
             if codec == "vp8" and not bytes(packet)[0] & 0x10:  # RFC 6386, 9.1: show_frame
                 continue
+            if len(times) == limits.frames:
+                raise _too_much(path, "frames", stream.frames or limits.frames + 1, limits.frames)
             times.append(packet.pts)
             stored_at.append(packet.dts)
             if packet.pts is None:
@@ -644,7 +770,9 @@ def _demux(container: av.container.InputContainer, stream: av.VideoStream, path:
     )
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def _video_stream(
+    container: av.container.InputContainer, path: Path, limits: Limits
+) -> av.VideoStream:
     for stream in container.streams.video:
         if stream.disposition & Disposition.attached_pic:
             continue
@@ -653,11 +781,8 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
                 f"the video in {path} is coded in a way that cannot be decoded here",
                 "Convert it to H.264 first",
             )
-        if stream.width * stream.height > _PIXEL_LIMIT:
-            raise VideoOpenError(
-                f"{path} says it is {stream.width}x{stream.height}, which is too large",
-                "Scale it down first",
-            )
+        if stream.width * stream.height > limits.pixels:
+            raise _too_much(path, "pixels", stream.width * stream.height, limits.pixels)
         return stream
     raise VideoOpenError(f"{path} has no video stream", "Name a file with pictures in it")
 
@@ -679,6 +804,14 @@ def _stream_info(stream: av.stream.Stream) -> StreamInfo:
         sample_rate,
         bool(stream.disposition & Disposition.attached_pic),
     )
+
+
+def _codec_tag(stream: av.VideoStream) -> str:
+    try:
+        tag = stream.codec_context.codec_tag
+    except UnicodeDecodeError:  # a number, in containers that count codecs
+        return ""
+    return tag if tag.isprintable() else ""
 
 
 def _typical_step(pts: tuple[int, ...], rate: Fraction | None, time_base: Fraction) -> int:

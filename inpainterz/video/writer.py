@@ -8,24 +8,24 @@ the encoder with the source's very bits, and comes out with them where the codec
 from __future__ import annotations
 
 import errno
-import io
-import logging
 import os
 import secrets
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, cast
 
 import av
 import av.container
 import av.error
 import cv2
 import numpy as np
+from av.codec.context import Flags
+from av.stream import Discard
 
 from inpainterz.errors import (
     InputError,
@@ -36,8 +36,22 @@ from inpainterz.errors import (
     VideoError,
 )
 from inpainterz.types import Frame, Mask
+from inpainterz.video import splice
+from inpainterz.video.codecs import (
+    CODEC_TABLE,
+    CODECS,
+    PRESETS,
+    WriteOptions,
+    codec_for,
+    container_of,
+    encoder_options,
+    nearest_format,
+    prores_tag,
+)
+from inpainterz.video.fidelity import Fidelity, HoleFile, compare
+from inpainterz.video.parameter_sets import ParameterSetError
 from inpainterz.video.planes import (
-    Layout,
+    Orientation,
     composite,
     layout_of,
     needs_full_chroma,
@@ -45,123 +59,48 @@ from inpainterz.video.planes import (
     workable,
 )
 from inpainterz.video.reader import VideoReader, open_container
+from inpainterz.video.tracks import Tracks, kept
 
-_log = logging.getLogger(__name__)
+__all__ = ["CODECS", "PRESETS", "VideoWriter", "WriteOptions", "Written"]
 
-
-_YUV8 = ("yuv420p", "yuv422p", "yuv444p")
-_YUVJ = ("yuvj420p", "yuvj422p", "yuvj444p")
-_YUV10 = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
-_YUV12 = ("yuv420p12le", "yuv422p12le", "yuv444p12le")
-
-
-@dataclass(frozen=True, slots=True)
-class _Codec:
-    encoder: str
-    crf: int | None  # the default: no difference to be seen at normal size; None: no such thing
-    crf_top: int
-    containers: tuple[str, ...]
-    formats: tuple[str, ...] | None  # those that players know; None: all that the encoder has
-    odd_subsampled: bool = False  # whether an odd size can go with chroma of half the size
-    limited: bool = False  # whether luma is 16..235 whatever the file says
-
-
-_CODECS = {
-    "h264": _Codec("libx264", 17, 51, ("mp4", "mov", "matroska"), (*_YUV8, *_YUVJ, *_YUV10)),
-    "hevc": _Codec(
-        "libx265", 19, 51, ("mp4", "mov", "matroska"), (*_YUV8, *_YUVJ, *_YUV10, *_YUV12)
-    ),
-    "vp9": _Codec(
-        "libvpx-vp9",
-        22,
-        63,
-        ("webm", "matroska", "mp4"),
-        (*_YUV8, "yuv440p", "yuva420p", *_YUV10),
-        odd_subsampled=True,
-    ),
-    "av1": _Codec(
-        "libsvtav1",
-        22,
-        63,
-        ("mp4", "matroska", "webm"),
-        ("yuv420p", "yuv420p10le"),
-        odd_subsampled=True,
-    ),
-    "prores": _Codec(
-        "prores_ks",
-        None,
-        0,
-        ("mov", "matroska"),
-        ("yuv422p10le", "yuv444p10le", "yuva444p10le"),
-        odd_subsampled=True,
-        limited=True,
-    ),
-    "ffv1": _Codec("ffv1", None, 0, ("matroska",), None, odd_subsampled=True),
-}
-CODECS = ("auto", *_CODECS, "png")
-"""What `WriteOptions.codec` may be."""
-
-_CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-}
-_PRESETS = {  # x264's names, and what stands for them in libvpx (cpu-used) and SVT-AV1 (preset)
-    "ultrafast": (8, 12),
-    "superfast": (7, 11),
-    "veryfast": (6, 10),
-    "faster": (5, 9),
-    "fast": (4, 8),
-    "medium": (3, 7),
-    "slow": (2, 5),
-    "slower": (1, 4),
-    "veryslow": (0, 2),
-}
-PRESETS = tuple(_PRESETS)
-"""What `WriteOptions.preset` may be, from fast and large to slow and small."""
-
-_HEVC_SIDE_PX = 64  # x265 writes past the end of its memory with narrower pictures
 _CHROMA_LEFT = ("h264", "hevc", "mpeg2video", "mpeg4")
 """Codecs whose chroma lies between the lines and on the left pixel, when they do not say."""
 
-_LOCATION = ("location", "com.apple.quicktime.location", "gps", "xyz")
-_STRUCTURAL = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+_MP4_TAGS = ("avc1", "hvc1", "hev1")
+
+_TEMPLATED = ("h264", "hevc", "vp9", "av1")
+"""Codecs whose result takes over what the source's container says of the pictures."""
+
+_NOT_CARRIED = {  # of a frame's side data: what no encoder here writes
+    "DYNAMIC_HDR_PLUS": "the dynamic HDR10+ metadata",
+    "DYNAMIC_HDR_VIVID": "the dynamic HDR Vivid metadata",
+    "DOVI_METADATA": "the Dolby Vision metadata; what remains is its base layer",
+    "DOVI_RPU_BUFFER": "the Dolby Vision metadata; what remains is its base layer",
+}
+_CONTAINED = {  # what the container says, which only a template takes over
+    "SPHERICAL": "the mark of a spherical picture",
+    "STEREO3D": "the mark of a stereoscopic picture",
+    "ICC_PROFILE": "the ICC profile",
+    "AMBIENT_VIEWING_ENVIRONMENT": "the ambient viewing environment",
+}
+_DEFAULTS = WriteOptions()
+_CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18 and newer
 
 
 @dataclass(frozen=True, slots=True)
-class WriteOptions:
-    """How the result is encoded."""
+class Written:
+    """What a writer made."""
 
-    codec: str = "auto"
-    """"h264", "hevc", "vp9", "av1", "prores", "ffv1" (lossless) or "png" (a folder of pictures);
-    "auto" is H.264, VP9 in WebM, and PNG where the target ends in "/"."""
-    crf: int | None = None
-    """Constant rate factor, 0 = best; None = the codec's default, at which no difference is seen:
-    17 for H.264. FFV1, ProRes and PNG have none."""
-    preset: str = "medium"
-    """x264's word for speed against size, from "ultrafast" to "veryslow"."""
-    pix_fmt: str | None = None
-    """FFmpeg's name of a pixel format; None = the source's, or the nearest the encoder has."""
-    keep_location: bool = False
-    """Copy where the clip was filmed from the source's metadata."""
-
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise OptionError(f"unknown codec {self.codec}", f"Codecs: {', '.join(CODECS)}")
-        if self.preset not in _PRESETS:
-            raise OptionError(f"unknown preset {self.preset}", f"Presets: {', '.join(PRESETS)}")
-        if self.crf is not None:
-            if self.codec in ("prores", "ffv1", "png"):
-                raise OptionError(f"{self.codec} has no crf", "Leave --crf out")
-            top = _CODECS[self.codec].crf_top if self.codec in _CODECS else 51
-            if not 0 <= self.crf <= top:
-                raise OptionError(f"crf is {self.crf}", f"It goes from 0 to {top}")
-        if self.pix_fmt is not None and layout_of(self.pix_fmt) is None:
-            raise OptionError(
-                f"cannot write the pixel format {self.pix_fmt}", "yuv420p plays everywhere"
-            )
+    container: str
+    codec: str
+    pix_fmt: str
+    copied_frames: int
+    """Frames whose packets are the source's."""
+    encoded_frames: int
+    not_copied: str | None
+    """Why no packet was copied; None where some could be."""
+    fidelity: Fidelity | None = None
+    """How near the pixels outside the holes are to the source's, where that was asked for."""
 
 
 class _Sink(Protocol):
@@ -169,8 +108,8 @@ class _Sink(Protocol):
 
     dropped: list[str]
 
-    def write(self, native: av.VideoFrame, frame: Frame, hole: Mask | None) -> None: ...
-    def finish(self) -> None: ...
+    def write(self, frame: Frame, hole: Mask) -> None: ...
+    def finish(self) -> Written: ...
     def discard(self) -> None: ...
 
 
@@ -184,8 +123,11 @@ class VideoWriter:
     clip begins at time 0; a whole clip keeps the source's times, its beginning too.
 
     An odd width or height cannot go with halved chroma in H.264 and HEVC: such a clip is written
-    as 4:4:4, each chroma sample repeated, so that the size is kept and no colour changes. Rotated
-    pixels are written upright, without a tag.
+    as 4:4:4, each chroma sample repeated, so that the size is kept and no colour changes. Pixels
+    stay as the source stores them, and the tag that turns them upright is kept with them.
+
+    Groups of pictures without a hole are copied from the source where that is possible; see
+    `splice`. `written` tells what was done once the file is complete.
 
     Args:
         target: .mp4, .m4v, .mov, .mkv or .webm; ending in "/", a folder of PNG pictures.
@@ -206,11 +148,12 @@ class VideoWriter:
         target: Path | str,
         like: VideoReader,
         *,
-        options: WriteOptions = WriteOptions(),
+        options: WriteOptions = _DEFAULTS,
         overwrite: bool = False,
         start: int = 0,
         stop: int | None = None,
     ) -> None:
+        self.written: Written | None = None
         is_folder = str(target).endswith(("/", os.sep)) or options.codec == "png"
         self.target = Path(target)
         self._like, self._start = like, start
@@ -228,7 +171,6 @@ class VideoWriter:
             if is_folder
             else _Movie(self.target, like, options, start, self._stop)
         )
-        self._natives: Generator[av.VideoFrame, None, None] = like.natives(start, self._stop)
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -269,9 +211,10 @@ class VideoWriter:
             raise InputError(f"frame {frame.index} has another size than the clip")
         if hole is not None and hole.shape != self._like.size:
             raise InputError(f"the hole of frame {frame.index} has another size than the clip")
+        if hole is None:
+            hole = np.ones(self._like.size, np.bool_)
         try:
-            native = next(self._natives)
-            self._sink.write(native, frame, hole)
+            self._sink.write(frame, hole)
         except (av.error.FFmpegError, OSError) as error:
             self.close()
             if isinstance(error, VideoError):
@@ -294,7 +237,7 @@ class VideoWriter:
             )
         self._closed = True
         try:
-            self._sink.finish()
+            self.written = self._sink.finish()
         except (av.error.FFmpegError, OSError) as error:
             self._sink.discard()
             if isinstance(error, VideoError):
@@ -303,14 +246,11 @@ class VideoWriter:
         except BaseException:
             self._sink.discard()
             raise
-        finally:
-            self._natives.close()
 
     def close(self) -> None:
         """Give up: delete what was written. After `finish` it does nothing."""
         if not self._closed:
             self._closed = True
-            self._natives.close()
             self._sink.discard()
 
 
@@ -370,18 +310,20 @@ class _Pictures:
         if options.crf is not None:
             raise OptionError("png has no crf", "Leave --crf out")
         self.dropped: list[str] = ["a folder of pictures holds no times, sound or subtitles"]
+        self._count = 0
         self._target, self._part = target, _part_of(target)
         try:
             self._part.mkdir()
         except OSError as error:
             raise _cannot_write(target, error) from error
 
-    def write(self, native: av.VideoFrame, frame: Frame, hole: Mask | None) -> None:
+    def write(self, frame: Frame, hole: Mask) -> None:
         bgr = np.ascontiguousarray(frame.image[..., ::-1])  # OpenCV writes BGR
         data = cv2.imencode(".png", bgr)[1].tobytes()
         (self._part / f"{frame.index:06d}.png").write_bytes(data)
+        self._count += 1
 
-    def finish(self) -> None:
+    def finish(self) -> Written:
         if self._target.is_dir() and any(self._target.iterdir()):
             old = _part_of(self._target)
             self._target.rename(old)
@@ -389,42 +331,51 @@ class _Pictures:
             shutil.rmtree(old, ignore_errors=True)
         else:
             self._part.replace(self._target)
+        return Written("folder", "png", "rgb24", 0, self._count, "pictures are encoded one by one")
 
     def discard(self) -> None:
         shutil.rmtree(self._part, ignore_errors=True)
 
 
 class _Movie:
-    """One encoded video stream and the source's other streams, copied."""
+    """One stream of pictures, copied where it can be and else encoded, and the source's others."""
 
     def __init__(
         self, target: Path, like: VideoReader, options: WriteOptions, start: int, stop: int
     ) -> None:
         self.dropped: list[str] = []
-        self._target, self._like = target, like
+        self._target, self._like, self._options = target, like, options
         self._start, self._stop = start, stop
         whole = start == 0 and stop == len(like)
         self._shift = 0 if whole else like.pts[start]
-        container, codec = _container_and_codec(target, options)
-        if codec == "hevc" and min(like.size) < _HEVC_SIDE_PX:
-            raise OptionError(
-                f"hevc cannot encode {like.width}x{like.height} pictures", "Take h264"
-            )
+        self._container = container_of(target)
+        self._codec, note = codec_for(
+            options.codec, like.info.codec, target, self._container, like.size
+        )
+        if note is not None:
+            self.dropped.append(note)
         self._tail = like.pts[stop - 1] + like.duration_of(stop - 1)
         self._part = _part_of(target)
         self._durations: dict[int, int] = {}  # of the frames that are in the encoder
-        self._tracks: _Tracks | None = None
+        self._holes = HoleFile() if options.measure else None
+        self._tracks: Tracks | None = None
         self._output: av.container.OutputContainer | None = None
+        self._encoder: av.VideoCodecContext | None = None
+        self._natives: Generator[av.VideoFrame, None, None] | None = None
+        self._native_next = -1
+        self._splicer: _Splicer | None = None
+        self._is_running = False  # whether the encoder has been given frames
+        self._copied = self._encoded = 0
         try:
             # made here, and not by FFmpeg, so that it never follows a link
             os.close(os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             self._output = av.open(
                 os.path.abspath(self._part),
                 "w",
-                format=container,
-                container_options=_muxer_options(container, like.time_base),
+                format=self._container,
+                container_options=_muxer_options(self._container, like.time_base),
             )
-            self._open(self._output, codec, options, container)
+            self._open(self._output, whole)
         except BaseException as error:
             self.discard()
             if isinstance(error, (VideoError, InputError)):
@@ -433,48 +384,170 @@ class _Movie:
                 error, OSError
             ):
                 raise VideoEncodeError(
-                    f"{codec} cannot encode {like.width}x{like.height} pictures for {container}",
+                    f"{self._codec} cannot encode {like.width}x{like.height} pictures for "
+                    f"{self._container}",
                     "Try another codec",
                 ) from error
             if isinstance(error, OSError):
                 raise _cannot_write(target, error) from error
             raise
 
-    def _open(
-        self,
-        output: av.container.OutputContainer,
-        codec: str,
-        options: WriteOptions,
-        container: str,
-    ) -> None:
-        like, info = self._like, self._like.info
-        rate = info.fps or Fraction(25)
-        self._tracks = _Tracks(like, output, container, options.keep_location)
+    # ------------------------------------------------------------ setting up
+
+    def _open(self, output: av.container.OutputContainer, whole: bool) -> None:
+        like, info, codec = self._like, self._like.info, self._codec
+        # what the pixels are turned by on the way; nothing where the tag is kept
+        keeps_turn = like.orientation.is_identity or _CAN_TURN
+        self._turn = Orientation() if keeps_turn else like.orientation
+        available = [f.name for f in av.Codec(CODEC_TABLE[codec].encoder, "w").video_formats or []]
+        self._format = self._pixel_format(available)
+        now = layout_of(self._format)
+        assert now is not None, self._format
+        self._limited = CODEC_TABLE[codec].limited
+        # FFmpeg and OpenCV interpolate chroma at odd sizes and between the lines of more than 8
+        # bits, over two samples; a lossless file promises that nothing changes outside the hole
+        odd = info.width % 2 or info.height % 2
+        smooth = now.is_subsampled and (odd or (now.bits > 8 and now.shift_y > 0))
+        self._chroma_margin = 2 if codec == "ffv1" and smooth else 0
+
+        plan, self._not_copied = self._plan(whole)
+        self._joint = None if plan is None else plan.joint
+        self._may_reorder = plan is None or plan.may_reorder
+        header = None
+        if plan is not None:
+            self._encoder = self._new_encoder()
+            try:
+                header = plan.joint.header(self._encoder.extradata)
+            except splice.CannotSplice as reason:
+                self._not_copied, plan, self._joint = str(reason), None, None
+                self._may_reorder = True
+        if plan is not None:
+            self._splicer = _Splicer(plan, like)
+
+        self._tracks = Tracks(like, output, self._container, self._options.keep_location)
         stream = None
         for template in self._tracks.templates:  # in the source's order
             if template.index == like.stream_index:
-                stream = output.add_stream(
-                    _CODECS[codec].encoder, rate.limit_denominator(1_000_000)
-                )
-                stream.metadata.update(_kept(template.metadata, options.keep_location))
-                stream.disposition = template.disposition
+                assert isinstance(template, av.VideoStream)
+                stream = self._add_pictures(output, template, header)
             else:
                 self._tracks.add(template)
-        assert isinstance(stream, av.VideoStream)
+        assert stream is not None
         self._stream = stream
         self.dropped += self._tracks.dropped
         if info.interlaced:
             self.dropped.append("the fields of interlaced pictures, which are deinterlaced")
-        if info.sample_aspect_ratio != 1 and container in ("matroska", "webm"):
-            self.dropped.append(f"{container} is written without the pixels' aspect ratio")
-        context = stream.codec_context
-        available = [f.name for f in context.codec.video_formats or []]
-        self._format = self._pixel_format(available, codec, options)
-        context.width, context.height = like.width, like.height
+        output.metadata.update(self._tracks.metadata)
+        self._tracks.add_chapters(self._shift_seconds, self._tail * like.time_base)
+        output.start_encoding()
+
+    def _plan(self, whole: bool) -> tuple[splice.Plan | None, str | None]:
+        """How packets of the source can be copied, or why they cannot."""
+        like = self._like
+        if not self._options.smart_copy:
+            return None, "it was not wanted"
+        if not whole:
+            return None, "only a part of the clip is written"
+        if self._format != like.info.pix_fmt:
+            return None, f"the source's pictures are {like.info.pix_fmt}, not {self._format}"
+        if not self._turn.is_identity:
+            return None, "the pictures are turned"
+        if self._container in ("mp4", "mov") and like.info.container == "flv":
+            return None, "the source's times are rounded"
+        if like.info.is_dolby_vision:
+            return None, "its Dolby Vision metadata stands in every picture"
+        try:
+            return splice.plan(like, self._codec), None
+        except splice.CannotSplice as reason:
+            return None, str(reason)
+
+    def _add_pictures(
+        self,
+        output: av.container.OutputContainer,
+        template: av.VideoStream,
+        header: bytes | None,
+    ) -> av.VideoStream:
+        """Add the stream of pictures.
+
+        Where the codec stays the same, the source's own stream is the template: it tells of HDR, of
+        spherical pictures and more, for which there are no other words. Its encoder is another one.
+        """
+        like, info, spliced = self._like, self._like.info, self._splicer is not None
+        is_templated = spliced or (
+            self._codec == info.codec
+            and self._codec in _TEMPLATED
+            and self._format == info.pix_fmt
+            and self._turn.is_identity
+            and not info.is_dolby_vision
+        )
+        if is_templated:
+            if self._encoder is None or not spliced:
+                self._encoder = self._new_encoder()
+            stream = output.add_stream_from_template(template, opaque=True)
+            context = stream.codec_context
+            if not spliced:
+                context.extradata = self._encoder.extradata
+                context.level = self._encoder.level
+            elif header is not None:
+                context.extradata = header
+            _copy_settings(self._encoder, context)
+            context.bit_rate = 0
+        else:
+            rate = (info.fps or Fraction(25)).limit_denominator(1_000_000)
+            added = output.add_stream(CODEC_TABLE[self._codec].encoder, rate)
+            assert isinstance(added, av.VideoStream)
+            stream, self._encoder = added, added.codec_context
+            self._configure(stream.codec_context)
+            if info.display_matrix and self._turn.is_identity:
+                stream.set_display_matrix(info.display_matrix)
+        stream.time_base = like.time_base
+        if self._container in ("mp4", "mov"):
+            if spliced and self._codec in ("h264", "hevc") and info.codec_tag in _MP4_TAGS:
+                context.codec_tag = info.codec_tag
+            elif spliced and self._codec == "prores":
+                context.codec_tag = prores_tag(info.codec_tag, self._format)
+            elif self._codec == "hevc":
+                # Apple's players want the parameter sets in the header
+                stream.codec_context.codec_tag = "hvc1"
+        self._encoder_header = self._encoder.extradata
+        stream.metadata.update(kept(template.metadata, self._options.keep_location))
+        stream.disposition = template.disposition
+        self._tell_what_is_lost(is_templated)
+        return stream
+
+    def _tell_what_is_lost(self, same: bool) -> None:
+        info = self._like.info
+        lost = {text for name, text in _NOT_CARRIED.items() if name in info.side_data}
+        if not same:
+            lost |= {text for name, text in _CONTAINED.items() if name in info.side_data}
+            if info.hdr and not info.hdr.options(self._codec):
+                lost.add("the HDR metadata of the mastering display and the light level")
+        ratio = info.sample_aspect_ratio != 1
+        in_band = self._codec in ("h264", "hevc")  # the stream itself says it
+        if ratio and self._container in ("matroska", "webm") and not in_band:
+            lost.add(f"the pixels' aspect ratio, which {self._codec} does not tell")
+        self.dropped += sorted(lost)
+
+    def _new_encoder(self) -> av.VideoCodecContext:
+        """An encoder for the whole clip, or for one run of groups that are not copied."""
+        context = av.CodecContext.create(CODEC_TABLE[self._codec].encoder, "w")
+        assert isinstance(context, av.VideoCodecContext)
+        context.flags |= Flags.global_header
+        self._configure(context)
+        context.open()
+        return context
+
+    def _configure(self, context: av.VideoCodecContext) -> None:
+        like, info, codec = self._like, self._like.info, self._codec
+        width, height = like.width, like.height
+        aspect = info.sample_aspect_ratio
+        if self._turn.is_identity and like.orientation.transpose:
+            width, height, aspect = height, width, 1 / aspect
+        context.width, context.height = width, height
         context.pix_fmt = self._format
         context.time_base = like.time_base
-        stream.time_base = like.time_base
-        context.sample_aspect_ratio = info.sample_aspect_ratio
+        context.framerate = (info.fps or Fraction(25)).limit_denominator(1_000_000)
+        context.sample_aspect_ratio = aspect
         was, now = workable(info.pix_fmt), layout_of(self._format)
         assert now is not None, self._format
         context.color_range = info.color_range
@@ -485,31 +558,38 @@ class _Movie:
             context.colorspace, context.color_range = 6, 1  # as `upright` converts it
         elif info.pix_fmt.startswith(("yuvj", "gray")):
             context.color_range = 2
-        self._limited = _CODECS[codec].limited
         if self._limited:
             context.color_range = 1
-        # FFmpeg and OpenCV interpolate chroma at odd sizes and between the lines of more than 8
-        # bits, over two samples; a lossless file promises that nothing changes outside the hole
-        odd = info.width % 2 or info.height % 2
-        smooth = now.is_subsampled and (odd or (now.bits > 8 and now.shift_y > 0))
-        self._chroma_margin = 2 if codec == "ffv1" and smooth else 0
-        context.options = _encoder_options(codec, options)
-        if codec == "hevc" and self._stop - self._start < 8:
+        options = encoder_options(
+            codec,
+            self._options,
+            hdr=info.hdr,
+            source_tag=info.codec_tag,
+            pix_fmt=self._format,
+        )
+        if codec == "hevc" and self._joint is None and self._stop - self._start < 8:
             # x265 makes up decoding times of clips that are shorter than its reordering
-            context.options["x265-params"] += ":bframes=0"
+            options["x265-params"] += ":bframes=0"
+        if self._joint is not None:
+            added = dict(self._joint.encoder_options)
+            for name in ("x264-params", "x265-params"):
+                if name in added and name in options:
+                    added[name] = f"{options[name]}:{added[name]}"
+            options.update(added)
+            # no more than one picture is kept back, or none: see `splice.Plan.may_reorder`
+            if codec == "h264":
+                options |= {"b-pyramid": "none"} if self._may_reorder else {"bf": "0"}
+            elif codec == "hevc":
+                options["x265-params"] += ":b-pyramid=0" if self._may_reorder else ":bframes=0"
         if info.codec in _CHROMA_LEFT and now.is_subsampled:
-            context.options["chroma_sample_location"] = "left"  # FFV1 has no word for it of its own
-        if codec == "hevc" and container in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # Apple's players want the parameter sets in the header
+            options["chroma_sample_location"] = "left"  # FFV1 has no word for it of its own
+        context.options = options
         if codec == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # it has no other way not to write to stderr
-        output.metadata.update(self._tracks.metadata)
-        self._tracks.add_chapters(self._shift_seconds, self._tail * like.time_base)
-        output.start_encoding()
 
-    def _pixel_format(self, available: list[str], codec: str, options: WriteOptions) -> str:
-        info, orientation = self._like.info, self._like.orientation
-        chosen = _CODECS[codec]
+    def _pixel_format(self, available: list[str]) -> str:
+        info, codec, options = self._like.info, self._codec, self._options
+        chosen = CODEC_TABLE[codec]
         known = [n for n in chosen.formats or available if n in available and layout_of(n)]
         layout = workable(info.pix_fmt)
         odd = bool(info.width % 2 or info.height % 2) and not chosen.odd_subsampled
@@ -526,8 +606,8 @@ class _Movie:
                 )
             name = options.pix_fmt
         else:
-            turned = needs_full_chroma(layout, orientation, info.width, info.height)
-            name = _nearest_format(layout, known, full_chroma=odd or turned)
+            turned = needs_full_chroma(layout, self._turn, info.width, info.height)
+            name = nearest_format(layout, known, full_chroma=odd or turned)
         result = layout_of(name)
         assert result is not None, name
         if layout.alpha and not result.alpha:
@@ -536,59 +616,189 @@ class _Movie:
             self.dropped.append(f"{layout.bits} bits become {result.bits} in {name}")
         return name
 
-    def write(self, native: av.VideoFrame, frame: Frame, hole: Mask | None) -> None:
-        assert self._output is not None and self._tracks is not None
-        if hole is None:
-            hole = np.ones(self._like.size, np.bool_)
-        picture = upright(native, self._like.orientation, self._format, limited=self._limited)
-        composite(picture, frame.image, hole, chroma_margin=self._chroma_margin)
-        picture.pts = self._like.pts[frame.index] - self._shift
+    # ------------------------------------------------------------ frames
+
+    def write(self, frame: Frame, hole: Mask) -> None:
+        if self._holes is not None:
+            self._holes.put(hole)
+        if self._splicer is None:
+            self._encode(frame, hole)
+            return
+        group = self._splicer.group
+        if not self._splicer.is_touched and hole.any():
+            # the frames before it in its group, which were left to be copied, are encoded too
+            self._splicer.is_touched = True
+            for index in range(group[0], frame.index):
+                self._encode_native(index)
+        if self._splicer.is_touched:
+            self._encode(frame, hole)
+        if frame.index + 1 == group[1]:
+            if not self._splicer.is_touched:
+                self._end_run()
+                self._copy_group(self._splicer)
+            self._splicer.next_group()
+
+    def _copy_group(self, splicer: _Splicer) -> None:
+        try:
+            for packet in splicer.packets():
+                packet.stream = self._stream
+                self._mux(packet)
+                self._copied += 1
+        except ParameterSetError as error:
+            raise self._not_joined(error) from error
+
+    def _not_joined(self, error: ParameterSetError) -> VideoEncodeError:
+        return VideoEncodeError(
+            f"{self._target} was not written: {error}", "Run it again with --no-smart-copy"
+        )
+
+    def _native(self, index: int) -> av.VideoFrame:
+        """The source's frame, decoded in order where it can be."""
+        if self._native_next != index or self._natives is None:
+            if self._natives is not None:
+                self._natives.close()
+            self._natives = self._like.natives(index, self._stop)
+        self._native_next = index + 1
+        return next(self._natives)
+
+    def _encode(self, frame: Frame, hole: Mask) -> None:
+        picture = upright(
+            self._native(frame.index), self._turn, self._format, limited=self._limited
+        )
+        image = frame.image
+        if self._turn.is_identity and not self._like.orientation.is_identity:
+            image = np.ascontiguousarray(self._like.orientation.revert(image))
+            hole = np.ascontiguousarray(self._like.orientation.revert(hole))
+        composite(picture, image, hole, chroma_margin=self._chroma_margin)
+        self._send(picture, frame.index)
+
+    def _encode_native(self, index: int) -> None:
+        self._send(
+            upright(self._native(index), self._turn, self._format, limited=self._limited), index
+        )
+
+    def _send(self, picture: av.VideoFrame, index: int) -> None:
+        picture.pts = self._like.pts[index] - self._shift
         picture.time_base = self._like.time_base
         picture.pict_type = av.video.frame.PictureType.NONE  # the encoder decides
-        self._durations[picture.pts] = self._like.duration_of(frame.index)
-        for packet in self._stream.encode(picture):
-            self._mux(packet)
+        self._durations[picture.pts] = self._like.duration_of(index)
+        if self._encoder is None:
+            self._encoder = self._new_encoder()
+            if self._encoder.extradata != self._encoder_header:
+                raise VideoEncodeError(
+                    f"{self._target} was not written: the encoder changed its header on the way",
+                    "Run it again with --no-smart-copy",
+                )
+        self._is_running = True
+        for packet in self._encoder.encode(picture):
+            self._take(packet)
+
+    def _take(self, packet: av.Packet[av.VideoStream]) -> None:
+        """Mux a packet of the encoder."""
+        duration = self._durations.pop(packet.pts or 0, 0)
+        if self._splicer is not None:
+            try:
+                packet = self._splicer.joined(packet)
+            except ParameterSetError as error:
+                raise self._not_joined(error) from error
+        packet.duration = duration
+        packet.stream = self._stream
+        self._encoded += 1
+        self._mux(packet)
 
     def _mux(self, packet: av.Packet[av.VideoStream]) -> None:
         assert self._output is not None and self._tracks is not None
-        packet.duration = self._durations.pop(packet.pts or 0, 0)
         self._tracks.mux_until((packet.dts or 0) * packet.time_base, self._shift_seconds)
         self._output.mux(packet)
+
+    def _end_run(self) -> None:
+        """Have the encoder give what it still holds; the next run gets another one."""
+        if self._encoder is None or not self._is_running:
+            return
+        for packet in self._encoder.encode(None):
+            self._take(packet)
+        self._encoder, self._is_running = None, False
 
     @property
     def _shift_seconds(self) -> Fraction:
         return self._shift * self._like.time_base
 
-    def finish(self) -> None:
+    # ------------------------------------------------------------ the end
+
+    def finish(self) -> Written:
         assert self._output is not None and self._tracks is not None
-        for packet in self._stream.encode(None):
-            self._mux(packet)
+        self._end_run()
         whole = self._start == 0 and self._stop == len(self._like)
         end = None if whole else (self._tail - self._shift) * self._like.time_base
         self._tracks.mux_until(end, self._shift_seconds)
         self._output.close()
-        self._tracks.close()
+        self._release()
         self._check()
+        written = Written(
+            container=self._container,
+            codec=self._codec,
+            pix_fmt=self._format,
+            copied_frames=self._copied,
+            encoded_frames=self._encoded,
+            not_copied=self._not_copied,
+        )
+        if self._like.repeated:
+            many = len(self._like.repeated)
+            self.dropped.append(
+                f"{many} damaged frames of the source, which repeat the one before them: "
+                f"{', '.join(map(str, self._like.repeated[:10]))}{' ...' if many > 10 else ''}"
+            )
+        if self._holes is not None:
+            written = replace(written, fidelity=self._measured(self._holes))
         os.replace(self._part, self._target)
+        return written
+
+    def _measured(self, holes: HoleFile) -> Fidelity:
+        """Decode the result and hold it against the source."""
+
+        def made_alike(native: av.VideoFrame) -> av.VideoFrame:
+            return upright(native, self._turn, self._format, limited=self._limited)
+
+        def stored(mask: Mask) -> Mask:
+            turned = self._turn.is_identity
+            return np.asarray(self._like.orientation.revert(mask)) if turned else mask
+
+        with (
+            holes,
+            VideoReader(self._part, limits=self._like.limits) as result,
+            closing(self._like.natives(self._start, self._stop)) as was,
+            closing(result.natives()) as now,
+        ):
+            masks = (stored(mask) for mask in holes.masks(self._like.size))
+            return compare((made_alike(native) for native in was), now, masks)
 
     def _check(self) -> None:
         """Read the result's times back: a file that lost a frame is not put in place."""
         wanted = self._like.pts[self._start : self._stop]
-        with VideoReader(self._part) as result:
+        with VideoReader(self._part, limits=self._like.limits) as result:
             unit = max(result.time_base, self._like.time_base)
-            kept = len(result.pts) == len(wanted) and all(
+            same = len(result.pts) == len(wanted) and all(
                 abs(was * result.time_base - (pts - self._shift) * self._like.time_base) <= unit
                 for was, pts in zip(result.pts, wanted, strict=True)
             )
-        if not kept:
+        if not same:
             raise VideoEncodeError(
                 f"{self._target} was not written: the encoder lost frames or their times",
                 "Try another codec or container",
             )
 
-    def discard(self) -> None:
+    def _release(self) -> None:
+        if self._natives is not None:
+            self._natives.close()
+        if self._splicer is not None:
+            self._splicer.close()
         if self._tracks is not None:
             self._tracks.close()
+
+    def discard(self) -> None:
+        self._release()
+        if self._holes is not None:
+            self._holes.close()
         if self._output is not None:
             with suppress(av.error.FFmpegError, OSError, ValueError):
                 self._output.close()
@@ -596,55 +806,78 @@ class _Movie:
             self._part.unlink()
 
 
-def _nearest_format(layout: Layout, formats: list[str], *, full_chroma: bool) -> str:
-    """The format that loses least of the source's, then the one that adds least.
+class _Splicer:
+    """Where the writer is among the groups of the source, and the source's packets."""
 
-    RGB goes to a codec without RGB as 4:2:0, which plays everywhere.
-    """
-    shift_x, shift_y = (1, 1) if layout.colours != "yuv" else (layout.shift_x, layout.shift_y)
-    if full_chroma:
-        shift_x = shift_y = 0
+    def __init__(self, plan: splice.Plan, like: VideoReader) -> None:
+        self._plan, self._like = plan, like
+        self._groups = plan.groups()
+        self._number = 0
+        self.is_touched = False
+        self._stored = 0  # how many packets are muxed: the times of storing go on from there
+        self._source = open_container(like.path, like.limits)
+        stream = self._source.streams[like.stream_index]
+        for other in self._source.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        assert isinstance(stream, av.VideoStream)
+        self._packets = (p for p in self._source.demux(stream) if p.size)
+        self._read = 0
 
-    def cost(name: str) -> tuple[int, ...]:
-        other = layout_of(name)
-        assert other is not None
-        if layout.name == name and not (full_chroma and layout.is_subsampled):
-            return (0,)
-        return (
-            1,
-            int(other.colours == "grey" != layout.colours),
-            int(other.is_subsampled and full_chroma),
-            int(
-                other.colours != "rgb" == layout.colours or other.colours == "rgb" != layout.colours
-            ),
-            max(0, layout.bits - other.bits),
-            int(layout.alpha and not other.alpha),
-            max(0, other.shift_x - shift_x) + max(0, other.shift_y - shift_y),
-            max(0, other.bits - layout.bits),
-            max(0, shift_x - other.shift_x) + max(0, shift_y - other.shift_y),
-            int(other.alpha and not layout.alpha),
-            int(("yuvj" in name) != ("yuvj" in layout.name)),
+    @property
+    def group(self) -> tuple[int, int]:
+        """First frame of the group that is being written, and the one after its last."""
+        return self._groups[self._number]
+
+    def next_group(self) -> None:
+        """Go on to the next group; behind the last there is none, and nobody asks."""
+        self.is_touched = False
+        self._number = min(self._number + 1, len(self._groups) - 1)
+
+    def packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        """The packets of the group, as the source has them."""
+        first, end = self.group
+        if self._stored != first:
+            raise ParameterSetError(f"the encoder gave {self._stored} packets for {first} frames")
+        while self._read < end:
+            packet = next(self._packets, None)
+            if packet is None:
+                raise VideoDecodeError(
+                    f"{self._like.path} changed while it was read", "Start again"
+                )
+            self._read += 1
+            if self._read > first:
+                packet.dts = self._plan.dts[self._read - 1]
+                self._stored = self._read
+                yield packet
+
+    def joined(self, packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
+        """A packet of the encoder, made to fit, with the next of the source's times of storing."""
+        if self._stored == len(self._plan.dts):
+            raise ParameterSetError("the encoder gave more packets than frames")
+        result = cast(
+            "av.Packet[av.VideoStream]", av.Packet(self._plan.joint.converted(bytes(packet)))
         )
+        result.pts, result.time_base = packet.pts, self._like.time_base
+        result.dts = self._plan.dts[self._stored]
+        result.is_keyframe = packet.is_keyframe
+        for side_data in packet.iter_sidedata():
+            result.set_sidedata(side_data)
+        self._stored += 1
+        return result
 
-    return min(formats, key=cost)
+    def close(self) -> None:
+        self._source.close()
 
 
-def _container_and_codec(target: Path, options: WriteOptions) -> tuple[str, str]:
-    container = _CONTAINERS.get(target.suffix.lower())
-    if container is None:
-        raise OptionError(
-            f"{target.name} ends in {target.suffix or 'nothing'}, which cannot be written",
-            f"Take {', '.join(_CONTAINERS)}, or end it in / for a folder of pictures",
-        )
-    codec = options.codec
-    if codec == "auto":
-        codec = "vp9" if container == "webm" else "h264"
-    if container not in _CODECS[codec].containers:
-        endings = [end for end, name in _CONTAINERS.items() if name in _CODECS[codec].containers]
-        raise OptionError(
-            f"{codec} does not go into {target.suffix}", f"It goes into {', '.join(endings)}"
-        )
-    return container, codec
+def _copy_settings(encoder: av.VideoCodecContext, context: av.VideoCodecContext) -> None:
+    """Have a stream's header say of the pictures what their encoder says."""
+    context.width, context.height = encoder.width, encoder.height
+    context.pix_fmt = encoder.pix_fmt
+    context.framerate = encoder.framerate
+    context.sample_aspect_ratio = encoder.sample_aspect_ratio
+    context.color_range, context.color_primaries = encoder.color_range, encoder.color_primaries
+    context.color_trc, context.colorspace = encoder.color_trc, encoder.colorspace
 
 
 def _muxer_options(container: str, time_base: Fraction) -> dict[str, str]:
@@ -655,157 +888,3 @@ def _muxer_options(container: str, time_base: Fraction) -> dict[str, str]:
         return {"movflags": "+faststart", "movie_timescale": str(unit)}
     # sound that begins a little before 0, as AAC does, must not push the pictures back
     return {"avoid_negative_ts": "disabled"}
-
-
-def _encoder_options(codec: str, options: WriteOptions) -> dict[str, str]:
-    crf = str(_CODECS[codec].crf if options.crf is None else options.crf)
-    vpx, svt = _PRESETS[options.preset]
-    return {
-        "h264": {"crf": crf, "preset": options.preset},
-        "hevc": {"crf": crf, "preset": options.preset, "x265-params": "log-level=none"},
-        "vp9": {"crf": crf, "b": "0", "cpu-used": str(vpx), "row-mt": "1"},
-        "av1": {"crf": crf, "preset": str(svt)},
-        "prores": {"vendor": "apl0"},
-        "ffv1": {"level": "3", "slicecrc": "1", "g": "1"},
-    }[codec]
-
-
-def _kept(metadata: dict[str, str], keep_location: bool) -> dict[str, str]:
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key.lower() not in _STRUCTURAL
-        and (keep_location or not any(word in key.lower() for word in _LOCATION))
-    }
-
-
-class _Tracks:
-    """The source's other streams, read packet by packet and muxed alongside the video."""
-
-    def __init__(
-        self,
-        like: VideoReader,
-        output: av.container.OutputContainer,
-        container: str,
-        keep_location: bool,
-    ) -> None:
-        self.dropped: list[str] = []
-        self._output, self._container, self._keep_location = output, container, keep_location
-        self._path = like.path
-        self._source = open_container(like.path)
-        self.templates: tuple[av.stream.Stream, ...] = tuple(self._source.streams)
-        self.metadata = _kept(self._source.metadata, keep_location)
-        self._chapters = self._source.chapters()
-        self._targets: dict[int, av.stream.Stream] = {}
-        self._packets: Iterator[av.Packet[av.stream.Stream]] | None = None
-        self._held: av.Packet[av.stream.Stream] | None = None
-
-    def add(self, template: av.stream.Stream) -> None:
-        """Add a stream to the output if its container takes it."""
-        what = f"{template.type} stream {template.index}"
-        if template.type == "video":
-            self.dropped.append(f"{what} (another picture) is not kept")
-            return
-        if self._chapters and getattr(template, "name", None) == "bin_data":
-            return  # MP4 keeps the chapters' titles as a stream; the muxer makes a new one
-        try:
-            if not self._carried(template):
-                raise ValueError("the container does not take it")
-            target = self._add(self._output, template)
-        except (av.error.FFmpegError, ValueError) as error:
-            _log.debug("%s: %s", what, error)
-            name = getattr(template.codec_context, "name", None) or "unknown"
-            self.dropped.append(f"{what} ({name}) does not go into {self._container}")
-            return
-        target.metadata.update(_kept(template.metadata, self._keep_location))
-        target.disposition = template.disposition
-        self._targets[template.index] = target
-
-    def _add(
-        self, output: av.container.OutputContainer, template: av.stream.Stream
-    ) -> av.stream.Stream:
-        target = output.add_stream_from_template(template)
-        if isinstance(target, av.AudioStream):
-            # AVI and WAV say how many channels there are, not which; MP4 wants to know
-            usual = {1: "mono", 2: "stereo"}.get(target.codec_context.channels)
-            if usual and "channels" in target.codec_context.layout.name:
-                target.codec_context.layout = usual
-        return target
-
-    def _carried(self, template: av.stream.Stream) -> bool:
-        """Whether the container takes a stream: a file with its first packet is written, to see."""
-        try:
-            with av.open(io.BytesIO(), "w", format=self._container) as trial:
-                target = self._add(trial, template)
-                with open_container(self._path) as source:
-                    stream = source.streams[template.index]
-                    if template.type != "attachment":
-                        packet = next((p for p in source.demux(stream) if p.size), None)
-                        if packet is not None:
-                            packet.stream = target
-                            trial.mux(packet)
-                trial.start_encoding()
-        except (av.error.FFmpegError, ValueError) as error:
-            _log.debug("%s stream %d: %s", template.type, template.index, error)
-            return False
-        return True
-
-    def add_chapters(self, start: Fraction, end: Fraction) -> None:
-        """Copy the chapters that lie between `start` and `end` seconds, `start` seconds earlier."""
-        kept = []
-        for chapter in self._chapters:
-            base = chapter["time_base"] or Fraction(1)
-            first, last = chapter["start"] * base, chapter["end"] * base
-            if last <= start or first >= end:
-                continue
-            shift = round(start / base)
-            chapter["start"] = max(0, chapter["start"] - shift)
-            chapter["end"] = chapter["end"] - shift
-            kept.append(chapter)
-        if kept:
-            self._output.set_chapters(kept)
-
-    def mux_until(self, end: Fraction | None, shift: Fraction) -> None:
-        """Mux what comes before `end` seconds (None: everything), `shift` seconds earlier.
-
-        Packets before `shift` are left out.
-        """
-        if not self._targets:
-            return
-        if self._packets is None:
-            self._packets = self._source.demux(
-                *[s for s in self.templates if s.index in self._targets]
-            )
-        while True:
-            packet = self._held or self._next_packet()
-            self._held = None
-            if packet is None:
-                return
-            time = packet.dts if packet.dts is not None else packet.pts
-            if time is None:
-                continue
-            seconds = time * packet.time_base - shift
-            if end is not None and seconds > end:
-                self._held = packet
-                return
-            if shift:
-                if seconds < 0:
-                    continue
-                ticks = round(shift / packet.time_base)
-                packet.dts = None if packet.dts is None else packet.dts - ticks
-                packet.pts = None if packet.pts is None else packet.pts - ticks
-            packet.stream = self._targets[packet.stream_index]
-            self._output.mux(packet)
-
-    def _next_packet(self) -> av.Packet[av.stream.Stream] | None:
-        assert self._packets is not None
-        try:
-            for packet in self._packets:
-                if packet.size:
-                    return packet
-        except av.error.FFmpegError as error:
-            raise VideoDecodeError("the sound of the source is damaged") from error
-        return None
-
-    def close(self) -> None:
-        self._source.close()

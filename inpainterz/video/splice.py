@@ -1,0 +1,299 @@
+"""Which parts of a clip can be copied as they lie in the source, and how the others join them.
+
+A clip is cut into groups of pictures that need nothing from outside: each begins with a key frame
+that clears the decoder, and holds all frames shown from there up to the next. Groups without a hole
+are copied packet by packet; of the others only the pictures are kept, and encoded anew. The
+encoder's pictures must mean the same to a decoder wherever they stand, which each codec's `Joint`
+sees to. Where that cannot be had, `plan` says why, and everything is encoded.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import av
+import av.container
+import av.error
+from av.stream import Discard
+
+from inpainterz.video import parameter_sets as sets
+from inpainterz.video.parameter_sets import AvcHeader, HevcHeader, ParameterSetError
+from inpainterz.video.reader import VideoReader, open_container
+
+_H264_PROFILES = {
+    66: "baseline",
+    77: "main",
+    100: "high",
+    110: "high10",
+    122: "high422",
+    244: "high444",
+}
+_PREFIXED = ("mov", "matroska", "flv")
+"""Containers in which a unit follows its length, and the parameter sets stand in the header."""
+
+
+class CannotSplice(Exception):
+    """Why nothing can be copied, as the end of a sentence."""
+
+
+class Joint(Protocol):
+    """How one codec's encoded pictures stand among copied ones."""
+
+    encoder_options: Mapping[str, str]
+    """Added to the encoder's; those in "x264-params" and "x265-params" are joined by ":"."""
+
+    def is_entry(self, packet: bytes) -> bool:
+        """Whether a key frame's packet clears the decoder, so that a group may begin with it."""
+        ...
+
+    def watch(self, packet: bytes) -> None:
+        """Look at a packet of the source. Raises CannotSplice where it rules copying out."""
+        ...
+
+    def header(self, encoder: bytes | None) -> bytes | None:
+        """The joint file's header from the encoder's. Raises CannotSplice if there is none."""
+        ...
+
+    def converted(self, packet: bytes) -> bytes:
+        """An encoder's packet as it must stand in the joint file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The groups of a clip. Packets are counted in the order of the file."""
+
+    starts: tuple[int, ...]
+    """First packet of each group, which is its first frame too: a group's frames are as many as
+    its packets, and are shown before the next group's."""
+    pts: tuple[int, ...]
+    """Of each packet."""
+    dts: tuple[int, ...]
+    """Of each packet; the encoder's packets take over those of the ones they replace."""
+    joint: Joint
+    may_reorder: bool
+    """Whether the encoder may keep one picture back: its times of storing leave room for it."""
+
+    def groups(self) -> list[tuple[int, int]]:
+        """First frame, and the one after the last, of each group."""
+        return list(itertools.pairwise((*self.starts, len(self.pts))))
+
+
+def plan(like: VideoReader, codec: str) -> Plan:
+    """Cut a clip into groups that can be copied.
+
+    Args:
+        like: the source.
+        codec: what the result is encoded with.
+
+    Raises:
+        CannotSplice: nothing can be copied; it says why.
+        VideoError: the source cannot be read.
+    """
+    if codec != like.info.codec:
+        raise CannotSplice(f"the source is {like.info.codec} and the result {codec}")
+    if like.interlaced:
+        raise CannotSplice("the source is interlaced, and is deinterlaced")
+    if not like.has_exact_times:
+        raise CannotSplice(f"{like.info.container} does not tell when each picture is shown")
+    pts: list[int] = []
+    dts: list[int | None] = []
+    entries: list[int] = []
+    with open_container(like.path) as container:
+        stream = container.streams[like.stream_index]
+        assert isinstance(stream, av.VideoStream)
+        joint = _joint(codec, like.info.container, stream.codec_context.extradata)
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        try:
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                if packet.is_discard:
+                    raise CannotSplice("an edit list hides some of its frames")
+                if packet.has_sidedata("new_extradata"):
+                    raise CannotSplice("its header changes on the way")
+                if packet.pts is None:
+                    raise CannotSplice("some of its frames have no time")
+                data = bytes(packet)
+                joint.watch(data)
+                if packet.is_keyframe and joint.is_entry(data):
+                    entries.append(len(pts))
+                pts.append(packet.pts)
+                dts.append(packet.dts)
+        except (av.error.FFmpegError, ParameterSetError) as error:
+            raise CannotSplice("its packets are damaged") from error
+    shown = sorted(pts)
+    if shown != list(like.pts):
+        raise CannotSplice("it holds frames that are not shown")
+    starts = _closed(entries, pts, at_least=2 if codec == "h264" else 1)
+    if len(starts) < 2:
+        raise CannotSplice("it has no second group of pictures that stands for itself")
+    stored = _storing_times(pts, dts, shown)
+    may_reorder = all(stored[i] <= shown[i - 1] for i in range(1, len(stored)))
+    return Plan(starts, tuple(pts), stored, joint, may_reorder)
+
+
+def _closed(entries: Sequence[int], pts: Sequence[int], *, at_least: int) -> tuple[int, ...]:
+    """The entries before which everything shown earlier is stored, and nothing shown later.
+
+    H.264 wants two pictures in a group: of two key frames in a row, both of which clear the
+    decoder, each must have a number other than the other's, and two encoders do not agree on them.
+    """
+    if not entries or entries[0] != 0:
+        return ()
+    after = list(itertools.accumulate(reversed(pts), min))[::-1]  # least time from here on
+    before = list(itertools.accumulate(pts, max))  # greatest time up to here
+    starts: list[int] = []
+    for at in entries:
+        closed = after[at] == pts[at] and (at == 0 or before[at - 1] < pts[at])
+        if closed and (not starts or at - starts[-1] >= at_least):
+            starts.append(at)
+    while len(starts) > 1 and len(pts) - starts[-1] < at_least:
+        starts.pop()
+    return tuple(starts) if starts and starts[0] == 0 else ()
+
+
+def _storing_times(
+    pts: Sequence[int], dts: Sequence[int | None], shown: Sequence[int]
+) -> tuple[int, ...]:
+    """When each packet is stored: as the source says, or made up where it does not say it well."""
+    known = [t for t in dts if t is not None]
+    if (
+        len(known) == len(pts)
+        and all(a < b for a, b in itertools.pairwise(known))
+        and all(t <= p for t, p in zip(known, pts, strict=True))
+    ):
+        return tuple(known)
+    rank = {time: i for i, time in enumerate(shown)}
+    delay = max(i - rank[time] for i, time in enumerate(pts))
+    step = max(1, shown[1] - shown[0]) if len(shown) > 1 else 1
+    lead = [shown[0] - step * k for k in range(delay, 0, -1)]
+    return (*lead, *shown)[: len(pts)]
+
+
+def _joint(codec: str, container: str, extradata: bytes | None) -> Joint:
+    if codec in ("h264", "hevc"):
+        if container not in _PREFIXED or not extradata or extradata[0] != 1:
+            raise CannotSplice(f"{codec} in {container} lies in another form than in the result")
+        try:
+            return _Avc(extradata) if codec == "h264" else _Hevc(extradata)
+        except (ParameterSetError, IndexError, ValueError) as error:
+            raise CannotSplice("its header cannot be read") from error
+    if codec == "vp9":
+        return _SelfContained({})
+    if codec == "prores":
+        return _SelfContained({})
+    if codec == "av1":
+        return _Av1(extradata or b"")
+    raise CannotSplice(f"{codec} keeps what a decoder must know in one header for all pictures")
+
+
+class _SelfContained:
+    """A codec whose key frames tell everything: VP9, ProRes."""
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self.encoder_options = options
+
+    def is_entry(self, packet: bytes) -> bool:
+        return True
+
+    def watch(self, packet: bytes) -> None:
+        return
+
+    def header(self, encoder: bytes | None) -> bytes | None:
+        return None
+
+    def converted(self, packet: bytes) -> bytes:
+        return packet
+
+
+class _Av1(_SelfContained):
+    """AV1: a track has one sequence header (AV1 in ISOBMFF 2.3, in Matroska 4.1), so the encoder
+    must happen to write the very same one."""
+
+    def __init__(self, extradata: bytes) -> None:
+        super().__init__({})
+        self._own = extradata[4:] if extradata[:1] == b"\x81" else extradata  # without the av1C
+
+    def header(self, encoder: bytes | None) -> bytes | None:
+        theirs = encoder or b""
+        theirs = theirs[4:] if theirs[:1] == b"\x81" else theirs
+        if not self._own or self._own != theirs:
+            raise CannotSplice("an AV1 track has one sequence header, and the encoder's is another")
+        return None
+
+
+class _Avc:
+    """H.264: both encoders' parameter sets stand in the header, under different numbers."""
+
+    def __init__(self, extradata: bytes) -> None:
+        self._own = AvcHeader.of(extradata)
+        profile = _H264_PROFILES.get(self._own.profile)
+        if profile is None:
+            raise CannotSplice(f"its H.264 profile {self._own.profile} is not encoded here")
+        self.encoder_options: Mapping[str, str] = {
+            "profile": profile,
+            "x264-params": f"sps-id={self._own.free_id()}",
+        }
+
+    def is_entry(self, packet: bytes) -> bool:
+        for unit in sets.units(packet, self._own.length_size):
+            if 1 <= sets.avc_kind(unit) <= 5:
+                return sets.avc_kind(unit) == sets.AVC_IDR
+        return False
+
+    def watch(self, packet: bytes) -> None:
+        known = (*self._own.sps, *self._own.pps)
+        for unit in sets.units(packet, self._own.length_size):
+            if sets.avc_kind(unit) in (sets.AVC_SPS, sets.AVC_PPS) and unit not in known:
+                raise CannotSplice("its parameter sets change on the way")
+
+    def header(self, encoder: bytes | None) -> bytes | None:
+        extra = sets.units_of_stream(encoder or b"")
+        if any(sets.avc_kind(u) == sets.AVC_SPS and u[1] > self._own.profile for u in extra):
+            raise CannotSplice("the encoder needs another H.264 profile")
+        return self._own.with_sets(extra).boxed()
+
+    def converted(self, packet: bytes) -> bytes:
+        return sets.packed(sets.units_of_stream(packet), self._own.length_size)
+
+
+class _Hevc:
+    """HEVC: as for H.264, but the encoder's numbers are changed here."""
+
+    def __init__(self, extradata: bytes) -> None:
+        self._own = HevcHeader.of(extradata)
+        self._ids = sets.hevc_free_ids(self._own)
+        # a group must not need the one before it, and no message may name a parameter set
+        self.encoder_options: Mapping[str, str] = {"x265-params": "open-gop=0:info=0:hrd=0"}
+
+    def is_entry(self, packet: bytes) -> bool:
+        for unit in sets.units(packet, self._own.length_size):
+            if sets.hevc_kind(unit) < 32:
+                return sets.hevc_kind(unit) in sets.HEVC_IDR
+        return False
+
+    def watch(self, packet: bytes) -> None:
+        for unit in sets.units(packet, self._own.length_size):
+            if 32 <= sets.hevc_kind(unit) <= 34 and unit not in self._own.sets():
+                raise CannotSplice("its parameter sets change on the way")
+
+    def header(self, encoder: bytes | None) -> bytes | None:
+        extra = [
+            sets.renumber_hevc_set(unit, self._ids)
+            for unit in sets.units_of_stream(encoder or b"")
+            if 32 <= sets.hevc_kind(unit) <= 34
+        ]
+        return self._own.with_sets(extra).boxed()
+
+    def converted(self, packet: bytes) -> bytes:
+        units = [
+            sets.renumber_hevc_slice(unit, self._ids.pps) if sets.hevc_kind(unit) < 32 else unit
+            for unit in sets.units_of_stream(packet)
+        ]
+        return sets.packed(units, self._own.length_size)
