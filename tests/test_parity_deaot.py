@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -275,7 +275,8 @@ def test_the_package_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def build(*given: Any) -> adapter.Adapter:
         tracker = adapter.build(*given)
-        tracker.procedure.network.correlate = find_correlation()
+        network = tracker.procedure.network
+        network.local = partial(attend_locally, correlate=find_correlation())
         return tracker
 
     quarter, logits, share = case(build=build)

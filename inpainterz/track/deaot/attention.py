@@ -24,6 +24,8 @@ glibc) leave gaps in its heap that make a process grow."""
 
 Correlate = Callable[..., Tensor]
 """`spatial_correlation_sampler.spatial_correlation_sample`, or what has its signature."""
+LocalAttention = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[int, int]], Tensor]
+"""`attend_locally`, or what computes the same from the same: q, k, values, relative, size."""
 
 
 def attend(q: Tensor, k: Tensor, values: Tensor, frames: int = 0) -> tuple[Tensor, Tensor | None]:

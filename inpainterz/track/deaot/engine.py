@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +33,7 @@ from torch import Tensor
 from inpainterz import weights as weights_files
 from inpainterz.device import compute_dtype, memory_guard, pick
 from inpainterz.errors import EngineUnavailable, InputError, OptionError, PromptError
-from inpainterz.track.deaot.attention import Correlate
+from inpainterz.track.deaot.attention import Correlate, attend_locally
 from inpainterz.track.deaot.memory import Forget, Memory, MemoryRule
 from inpainterz.track.deaot.network import (
     GROUP,
@@ -552,7 +553,7 @@ def load_network(path: Path) -> DeAOT:
     Raises:
         WeightsMissing, WeightsCorrupt, WeightsMismatch: see `weights.load_into`.
     """
-    network = DeAOT(variant_of(path), correlate=find_correlation())
+    network = DeAOT(variant_of(path), local=partial(attend_locally, correlate=find_correlation()))
     name = network.variant.name.replace("_", "-")
     weights_files.load_into(network, path, name=name, may_lack=MAY_LACK, may_have=MAY_HAVE)
     return network.eval().requires_grad_(False)

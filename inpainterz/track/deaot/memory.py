@@ -182,7 +182,7 @@ class Memory:
     def prompt(self, memory: list[LayerMemory]) -> None:
         """Remember a frame that the user labelled; the gap counts anew from here."""
         self.long.write(memory, prompt=True)
-        self.short = memory
+        self._replace_short(memory)
         self._last_write = self._counter
 
     def remember(self, memory: list[LayerMemory]) -> None:
@@ -190,11 +190,24 @@ class Memory:
         if self.due:
             self.long.write(memory, prompt=False)
             self._last_write = self._counter
-        self.short = memory
+        self._replace_short(memory)
+
+    def _replace_short(self, memory: Sequence[LayerMemory]) -> None:
+        """Copy into the same tensors: what outlives a frame stays where it is, so each frame's
+        passing tensors find the gaps that the last one's left, and the process stops growing.
+        """
+        if not self.short:
+            self.short = [LayerMemory(k.clone(), v.clone()) for k, v in memory]
+            return
+        for kept, new in zip(self.short, memory, strict=True):
+            kept.keys.copy_(new.keys)
+            kept.values.copy_(new.values)
 
     def cut(self) -> None:
         """A new shot begins: its neighbour in time is not its neighbour in space.
 
         The youngest prompt frame stands in for the frame before, as it does in the frame after it.
         """
-        self.short = self.long.latest_prompt() or self.short
+        prompt = self.long.latest_prompt()
+        if prompt is not None:
+            self._replace_short(prompt)

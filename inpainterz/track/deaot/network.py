@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inpainterz.track.deaot.attention import SPAN, Correlate, attend, attend_locally
+from inpainterz.track.deaot.attention import SPAN, LocalAttention, attend, attend_locally
 from inpainterz.track.deaot.encoders import Maps, MobileNetV2, ResNet, Swin
 
 GROUP = 10
@@ -220,7 +220,7 @@ class GatedPropagation(nn.Module):
         groups: int,
         size: tuple[int, int],
         frames: int = 0,
-        correlate: Correlate | None = None,
+        local: LocalAttention = attend_locally,
     ) -> tuple[Tensor, Tensor, Seen, Tensor | None]:
         """One layer.
 
@@ -232,7 +232,7 @@ class GatedPropagation(nn.Module):
             groups: G
             size: h16, w16
             frames: of the long-term memory, when the shares of the attention are asked for.
-            correlate: see `attend_locally`.
+            local: how the short-term memory is attended to.
 
         Returns:
             visual and identity state after the layer, (G, N, 256) each, what the layer saw, and
@@ -258,7 +258,7 @@ class GatedPropagation(nn.Module):
         y, share = attend(q, long.keys, long.values, frames)
         z = self.long_term_attn(self._groups(y, groups), gates, size)
         relative = self.short_term_attn.relative(q)
-        y = attend_locally(q, short.keys, short.values, relative, size, correlate)
+        y = local(q, short.keys, short.values, relative, size)
         z = z + self.short_term_attn(self._groups(y, groups), gates, size)
         visual = visual + z[..., :EMBED]
         state = z[..., EMBED:] if state is None else state + z[..., EMBED:]
@@ -338,10 +338,10 @@ class Decoder(nn.Module):
 class DeAOT(nn.Module):
     """The whole network; what is remembered between its calls is the caller's."""
 
-    def __init__(self, variant: Variant, *, correlate: Correlate | None = None) -> None:
+    def __init__(self, variant: Variant, *, local: LocalAttention = attend_locally) -> None:
         super().__init__()
         self.variant = variant
-        self.correlate = correlate
+        self.local = local
         self.encoder: ResNet | MobileNetV2 | Swin
         if variant.encoder == "resnet":
             self.encoder = ResNet()
@@ -414,7 +414,7 @@ class DeAOT(nn.Module):
             own = memory if isinstance(memory, Tensor) else (memory[0][i], memory[1][i])
             visual, state, saw, share = layer(
                 visual, state, own, groups, features.size, frames if i == last else 0,
-                self.correlate,
+                self.local,
             )  # fmt: skip
             seen.append(saw)
         assert state is not None  # there is at least one layer
