@@ -130,7 +130,7 @@ def plan(like: VideoReader, codec: str) -> Plan:
     shown = sorted(pts)
     if shown != list(like.pts):
         raise CannotSplice("it holds frames that are not shown")
-    starts = _closed(entries, pts, at_least=2 if codec == "h264" else 1)
+    starts = _closed(entries, pts, apart=codec == "h264")
     if len(starts) < 2:
         raise CannotSplice("it has no second group of pictures that stands for itself")
     stored = _storing_times(pts, dts, shown)
@@ -138,24 +138,25 @@ def plan(like: VideoReader, codec: str) -> Plan:
     return Plan(starts, tuple(pts), stored, joint, may_reorder)
 
 
-def _closed(entries: Sequence[int], pts: Sequence[int], *, at_least: int) -> tuple[int, ...]:
+def _closed(entries: Sequence[int], pts: Sequence[int], *, apart: bool) -> tuple[int, ...]:
     """The entries before which everything shown earlier is stored, and nothing shown later.
 
-    H.264 wants two pictures in a group: of two key frames in a row, both of which clear the
-    decoder, each must have a number other than the other's, and two encoders do not agree on them.
+    H.264 wants them `apart`: of two key frames in a row, both of which clear the decoder, each must
+    have a number (idr_pic_id) other than the other's, and two encoders do not agree on them.
     """
     if not entries or entries[0] != 0:
         return ()
     after = list(itertools.accumulate(reversed(pts), min))[::-1]  # least time from here on
     before = list(itertools.accumulate(pts, max))  # greatest time up to here
-    starts: list[int] = []
-    for at in entries:
-        closed = after[at] == pts[at] and (at == 0 or before[at - 1] < pts[at])
-        if closed and (not starts or at - starts[-1] >= at_least):
-            starts.append(at)
-    while len(starts) > 1 and len(pts) - starts[-1] < at_least:
-        starts.pop()
-    return tuple(starts) if starts and starts[0] == 0 else ()
+    if after[0] != pts[0]:
+        return ()
+    keys = set(entries) if apart else set[int]()
+    return tuple(
+        at
+        for at in entries
+        if after[at] == pts[at]
+        and (at == 0 or (before[at - 1] < pts[at] and not {at - 1, at + 1} & keys))
+    )
 
 
 def _storing_times(
