@@ -157,7 +157,8 @@ def test_groups_without_a_hole_are_the_source_s_packets(
     for index in (47, 0, 13, 26, 12):
         image = result.frame(index).image
         if index in holes:
-            assert np.abs(image[hole].astype(int) - NEW).mean() < 6, index
+            limit = 12 if source.info.codec == "av1" else 6  # of one frame, at its fastest
+            assert np.abs(image[hole].astype(int) - NEW).mean() < limit, index
         else:
             assert np.abs(image.astype(int) - source.frame(index).image).mean() < 4, index
     assert written.fidelity is not None

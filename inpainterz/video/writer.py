@@ -7,9 +7,7 @@ the encoder with the source's very bits, and comes out with them where the codec
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
@@ -30,7 +28,6 @@ from av.stream import Discard
 from inpainterz.errors import (
     InputError,
     OptionError,
-    OutputExists,
     VideoDecodeError,
     VideoEncodeError,
     VideoError,
@@ -59,6 +56,7 @@ from inpainterz.video.planes import (
     workable,
 )
 from inpainterz.video.reader import VideoReader, open_container
+from inpainterz.video.targets import cannot_write, check_target, part_of
 from inpainterz.video.tracks import Tracks, kept
 
 __all__ = ["CODECS", "PRESETS", "VideoWriter", "WriteOptions", "Written"]
@@ -163,7 +161,7 @@ class VideoWriter:
                 f"frames {start} to {self._stop} do not lie in the clip, which has {len(like)}",
                 "Frames count from 0",
             )
-        _check_target(self.target, like.path, is_folder=is_folder, overwrite=overwrite)
+        check_target(self.target, like.path, is_folder=is_folder, overwrite=overwrite)
         self._next = start
         self._closed = False
         self._sink: _Sink = (
@@ -219,7 +217,7 @@ class VideoWriter:
             self.close()
             if isinstance(error, VideoError):
                 raise
-            raise _cannot_write(self.target, error) from error
+            raise cannot_write(self.target, error) from error
         self._next += 1
 
     def finish(self) -> None:
@@ -242,7 +240,7 @@ class VideoWriter:
             self._sink.discard()
             if isinstance(error, VideoError):
                 raise
-            raise _cannot_write(self.target, error) from error
+            raise cannot_write(self.target, error) from error
         except BaseException:
             self._sink.discard()
             raise
@@ -252,51 +250,6 @@ class VideoWriter:
         if not self._closed:
             self._closed = True
             self._sink.discard()
-
-
-def _check_target(target: Path, source: Path, *, is_folder: bool, overwrite: bool) -> None:
-    """Refuse a target that cannot be written, before any work."""
-    if target.exists():
-        if target.samefile(source):
-            raise InputError(f"{target} is the source itself", "Name another file to write to")
-        if is_folder and not target.is_dir():
-            raise OutputExists(f"{target} is there and is not a folder", "Name another folder")
-        if not is_folder and target.is_dir():
-            raise InputError(
-                f"{target} is a folder", "Name a file, or end it in / for a folder of pictures"
-            )
-        if is_folder and any(target.iterdir()):
-            if not overwrite:
-                raise OutputExists(f"{target} is not empty", "Name another folder")
-            if any(not _is_picture(path) for path in target.iterdir()):
-                raise OutputExists(
-                    f"{target} holds other things than numbered pictures", "Name another folder"
-                )
-        if not is_folder and not overwrite:
-            raise OutputExists(f"{target} is there already", "Allow it with --overwrite")
-    folder = target.parent
-    if not folder.is_dir():
-        raise VideoEncodeError(f"the folder {folder} does not exist", "Make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise VideoEncodeError(f"the folder {folder} may not be written to", "Name another one")
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix == ".png" and path.stem.isdigit() and len(path.stem) >= 6
-
-
-def _cannot_write(target: Path, error: BaseException) -> VideoEncodeError:
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return VideoEncodeError(
-            f"{target} cannot be written: the disk is full", "Free some space and run it again"
-        )
-    reason = getattr(error, "strerror", None) or str(error)
-    return VideoEncodeError(f"{target} cannot be written: {reason}")
-
-
-def _part_of(target: Path) -> Path:
-    """A name beside the target that nobody else uses, short whatever the target's is."""
-    return target.parent / f".inpainterz-{secrets.token_hex(8)}{target.suffix[:8]}"
 
 
 class _Pictures:
@@ -311,11 +264,11 @@ class _Pictures:
             raise OptionError("png has no crf", "Leave --crf out")
         self.dropped: list[str] = ["a folder of pictures holds no times, sound or subtitles"]
         self._count = 0
-        self._target, self._part = target, _part_of(target)
+        self._target, self._part = target, part_of(target)
         try:
             self._part.mkdir()
         except OSError as error:
-            raise _cannot_write(target, error) from error
+            raise cannot_write(target, error) from error
 
     def write(self, frame: Frame, hole: Mask) -> None:
         bgr = np.ascontiguousarray(frame.image[..., ::-1])  # OpenCV writes BGR
@@ -325,7 +278,7 @@ class _Pictures:
 
     def finish(self) -> Written:
         if self._target.is_dir() and any(self._target.iterdir()):
-            old = _part_of(self._target)
+            old = part_of(self._target)
             self._target.rename(old)
             self._part.rename(self._target)
             shutil.rmtree(old, ignore_errors=True)
@@ -355,7 +308,7 @@ class _Movie:
         if note is not None:
             self.dropped.append(note)
         self._tail = like.pts[stop - 1] + like.duration_of(stop - 1)
-        self._part = _part_of(target)
+        self._part = part_of(target)
         self._durations: dict[int, int] = {}  # of the frames that are in the encoder
         self._holes = HoleFile() if options.measure else None
         self._tracks: Tracks | None = None
@@ -389,7 +342,7 @@ class _Movie:
                     "Try another codec",
                 ) from error
             if isinstance(error, OSError):
-                raise _cannot_write(target, error) from error
+                raise cannot_write(target, error) from error
             raise
 
     # ------------------------------------------------------------ setting up
