@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -36,6 +39,18 @@ DOUBTFUL = 0.5
 
 PIXEL_LIMIT = 100_000_000
 """A mask picture larger than this is refused before it is decoded."""
+
+_FORMATS = (
+    "PNG",
+    "BMP",
+    "TIFF",
+    "JPEG",
+    "WEBP",
+    "GIF",
+)  # others run programs or are rarely looked at
+_ENTRY_BYTES = 2**16  # what a PNG may have beyond its pixels
+_ZIP_RATIO = 1000  # more than any way of packing a PNG comes to
+_OTHER_ENTRIES = 1000  # folders and such
 
 
 def colour_of(label: int) -> tuple[int, int, int]:
@@ -161,7 +176,10 @@ class MaskStore:
         try:
             with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as bundle:  # PNGs are packed
                 for index in self.indices():
-                    bundle.write(self._path(index), f"{index:06d}.png")
+                    # without the time of writing: equal masks are equal files
+                    name = zipfile.ZipInfo(f"{index:06d}.png")
+                    name.external_attr = 0o644 << 16
+                    bundle.writestr(name, self._path(index).read_bytes())
             part.replace(target)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -181,27 +199,23 @@ class MaskStore:
         Raises:
             InputError: not readable, no PNG inside, a number past the end, another size.
         """
+        entry_bytes = _ENTRY_BYTES + 8 * size[0] * size[1]  # no PNG of that size is larger
         if source.is_dir():
-            files = {p.name: p for p in source.glob("*.png") if not p.name.startswith(".")}
+            files = sorted(p for p in source.glob("*.png") if not p.name.startswith("."))
             self._take_named(
-                {n: p.read_bytes() for n, p in sorted(files.items())}.items(), count, size
+                ((p.name, _read_file(p, entry_bytes)) for p in files), count, size, len(files)
             )
         elif zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as bundle:
-                names = sorted(
-                    n
-                    for n in bundle.namelist()
-                    if n.lower().endswith(".png") and not Path(n).name.startswith(".")
+            with _open_zip(source, entry_bytes * (count + 1)) as bundle:
+                entries = _png_entries(bundle, source.name, count)
+                self._take_named(
+                    ((e.filename, _read_entry(bundle, e, entry_bytes)) for e in entries),
+                    count,
+                    size,
+                    len(entries),
                 )
-                self._take_named(((n, bundle.read(n)) for n in names), count, size, len(names))
         else:
-            try:
-                data = source.read_bytes()
-            except OSError as error:
-                raise InputError(
-                    f"{source} cannot be read: {error.strerror}", "Name a zip, a folder or a PNG"
-                ) from error
-            labels = checked(decode_labels(data, source.name), size, source.name)
+            labels = decode_labels(_read_file(source, entry_bytes), source.name, size)
             for index in range(count):
                 self.put(index, labels)
 
@@ -210,21 +224,90 @@ class MaskStore:
         items: Iterable[tuple[str, bytes]],
         count: int,
         size: tuple[int, int],
-        total: int | None = None,
+        total: int,
     ) -> None:
-        any_found = False
+        if total > count:
+            raise InputError(
+                f"there are {total} masks, and the clip has {count} frames",
+                "Give one label map a frame",
+            )
+        taken: dict[int, str] = {}
         for order, (name, data) in enumerate(items):
-            any_found = True
             stem = Path(name).stem
-            index = int(stem) if stem.isdecimal() else order
+            # a number of ten digits or more is no frame's, and may take long to read
+            index = int(stem[:10]) if stem.isdecimal() else order
             if index >= count:
                 raise InputError(
                     f"the mask {name} is for frame {index}, the clip ends at frame {count - 1}",
                     "Number masks from 0, as frames are",
                 )
-            self.put(index, checked(decode_labels(data, name), size, name))
-        if not any_found:
+            if index in taken:
+                raise InputError(f"{taken[index]} and {name} are both for frame {index}")
+            taken[index] = name
+            self.put(index, decode_labels(data, name, size))
+        if not taken:
             raise InputError("there are no PNG masks in there", "Name them 000000.png and so on")
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}", "Name a zip, a folder or a PNG"
+        ) from error
+    return _not_above(data, limit, path.name)
+
+
+def _not_above(data: bytes, limit: int, name: str) -> bytes:
+    if len(data) > limit:
+        raise InputError(f"{name} is too large for a mask of this clip", "Give PNGs of its size")
+    return data
+
+
+def _open_zip(source: Path, limit: int) -> zipfile.ZipFile:
+    try:
+        if source.stat().st_size > limit:
+            raise InputError(f"{source.name} is too large to be masks of this clip")
+        return zipfile.ZipFile(source)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source.name} is not a zip that can be read", "Pack it again") from error
+
+
+def _png_entries(bundle: zipfile.ZipFile, name: str, count: int) -> list[zipfile.ZipInfo]:
+    """The pictures of a zip that is not trusted: nothing is unpacked by name, links are refused."""
+    entries = bundle.infolist()
+    if len(entries) > 2 * count + _OTHER_ENTRIES:
+        raise InputError(f"{name} has {len(entries)} entries, the clip {count} frames")
+    found = []
+    for entry in sorted(entries, key=lambda e: e.filename):
+        path = entry.filename.replace("\\", "/")
+        if path.startswith("/") or ".." in path.split("/") or path[1:2] == ":":
+            raise InputError(
+                f"the entry {entry.filename} of {name} points outside of it", "Pack it again"
+            )
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise InputError(f"the entry {entry.filename} of {name} is a link", "Pack it again")
+        # the Mac packs a copy of each file's attributes as ._name
+        if path.lower().endswith(".png") and not path.split("/")[-1].startswith("."):
+            found.append(entry)
+    return found
+
+
+def _read_entry(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    try:
+        if entry.file_size > _ZIP_RATIO * max(entry.compress_size, _ENTRY_BYTES):
+            raise InputError(f"{entry.filename} is packed beyond measure", "Pack it again")
+        with bundle.open(entry) as file:  # what it says of its own size is not trusted
+            return _not_above(file.read(limit + 1), limit, entry.filename)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        # RuntimeError: a password; NotImplementedError, one of these, another way of packing
+        raise InputError(f"{entry.filename} cannot be unpacked", "Pack it again") from error
 
 
 def encode_labels(labels: LabelMap) -> bytes:
@@ -237,19 +320,29 @@ def encode_labels(labels: LabelMap) -> bytes:
     return out.getvalue()
 
 
-def decode_labels(data: bytes, name: str = "the mask") -> LabelMap:
+def decode_labels(
+    data: bytes, name: str = "the mask", size: tuple[int, int] | None = None
+) -> LabelMap:
     """A label map from a PNG: palette indices as they are, else grey or colour as one object.
 
     A grey picture whose only values are 0 and one other is one object, so are 0 and 255 with soft
     edges (cut at 128); grey values below 32 are taken as labels.
 
+    Args:
+        data: the file.
+        name: what it is called in messages.
+        size: (height, width) that it must have; None = any.
+
     Raises:
-        InputError: not a picture, or larger than `PIXEL_LIMIT`.
+        InputError: not a picture, of another size, or larger than `PIXEL_LIMIT`; told before the
+            pixels are decoded.
     """
     try:
-        with PilImage.open(io.BytesIO(data)) as picture:
+        with PilImage.open(io.BytesIO(data), formats=_FORMATS) as picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise InputError(f"{name} is too large for a mask")
+            if size is not None and (picture.height, picture.width) != size:
+                raise _other_size((picture.height, picture.width), size, name)
             if picture.mode == "P":
                 return np.array(picture, np.uint8)
             if picture.mode in ("RGBA", "LA"):
@@ -257,10 +350,12 @@ def decode_labels(data: bytes, name: str = "the mask") -> LabelMap:
                 solid = values[..., 3] >= 128
                 return np.asarray(solid & (values[..., :3].max(-1) >= 128), np.uint8)
             values = np.array(picture.convert("L"), np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, zlib.error, struct.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name} is not a picture that can be read", "Give a PNG") from error
+    except PilImage.DecompressionBombError as error:
+        raise InputError(f"{name} is too large for a mask") from error
     if values.size and values.max() < 32:
         return values
     return (values >= 128).astype(np.uint8)
@@ -273,11 +368,15 @@ def checked(labels: LabelMap, size: tuple[int, int], name: str) -> LabelMap:
         InputError: it has another size.
     """
     if labels.shape != size:
-        raise InputError(
-            f"{name} is {labels.shape[1]}x{labels.shape[0]}, the clip is {size[1]}x{size[0]}",
-            "Give masks at the clip's own size",
-        )
+        raise _other_size((labels.shape[0], labels.shape[1]), size, name)
     return labels
+
+
+def _other_size(found: tuple[int, int], size: tuple[int, int], name: str) -> InputError:
+    return InputError(
+        f"{name} is {found[1]}x{found[0]}, the clip is {size[1]}x{size[0]}",
+        "Give masks at the clip's own size",
+    )
 
 
 def stack(masks: Mapping[int, Mask], size: tuple[int, int]) -> LabelMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -142,3 +143,99 @@ def test_doubtful_frames_are_told_until_an_object_has_gone(tmp_path: Path) -> No
         ):
             store.put(index, labels, {1: trust})
         assert store.doubtful() == (1, 3)
+
+
+# --- what comes from outside ------------------------------------------------------------------
+
+
+def _zip(path: Path, entries: dict[str, bytes], **options: object) -> Path:
+    with zipfile.ZipFile(path, "w", **options) as bundle:  # type: ignore[call-overload]
+        for name, data in entries.items():
+            bundle.writestr(name, data)
+    return path
+
+
+def _refused(tmp_path: Path, source: Path, count: int = 3) -> str:
+    with MaskStore(tmp_path / "refused") as store, pytest.raises(InputError) as caught:
+        store.take(source, count, (8, 10))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_zips_that_are_not_meant_well_are_refused(tmp_path: Path) -> None:
+    good = encode_labels(_mask(1))
+    path = tmp_path / "a.zip"
+    for name in ("../000000.png", "/etc/000000.png", "a/../../000000.png", "C:\\000000.png"):
+        assert "points outside" in _refused(tmp_path, _zip(path, {name: good}))
+    link = zipfile.ZipInfo("000000.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as bundle:
+        bundle.writestr(link, "/etc/passwd")
+    assert "is a link" in _refused(tmp_path, path)
+    many = {f"{i}.txt": b"" for i in range(1100)}
+    assert "1100 entries" in _refused(tmp_path, _zip(path, many))
+    masks = {f"{i:06d}.png": good for i in range(4)}
+    assert "4 masks" in _refused(tmp_path, _zip(path, masks))
+    both = {"0.png": good, "000000.png": good}
+    assert "both for frame 0" in _refused(tmp_path, _zip(path, both))
+    huge = {"9" * 200 + ".png": good}
+    assert "is for frame 9999999999" in _refused(tmp_path, _zip(path, huge))
+
+
+def test_bombs_do_not_go_off(tmp_path: Path) -> None:
+    zeros = bytes(300_000_000)
+    bomb = _zip(
+        tmp_path / "a.zip", {"000000.png": zeros}, compression=zipfile.ZIP_DEFLATED, compresslevel=1
+    )
+    del zeros
+    tracemalloc.start()
+    assert "beyond measure" in _refused(tmp_path, bomb) or "too large" in _refused(tmp_path, bomb)
+    # what the zip says of itself may be a lie
+    data = bytearray(bomb.read_bytes())
+    directory = data.find(b"PK\x01\x02")
+    data[directory + 24 : directory + 28] = (1000).to_bytes(4, "little")
+    bomb.write_bytes(bytes(data))
+    _refused(tmp_path, bomb)
+    # a picture whose header claims another size is refused before its pixels are unpacked
+    image = Image.new("L", (9000, 9000))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    image.close()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    picture = _zip(tmp_path / "b.zip", {"000000.png": out.getvalue()})
+    assert "9000x9000, the clip is 10x8" in _refused(tmp_path, picture) or "too large" in _refused(
+        tmp_path, picture
+    )
+    assert tracemalloc.get_traced_memory()[1] - before < 5_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_zips_and_pictures_are_refused_or_taken(tmp_path: Path, seed: int) -> None:
+    names = {f"{i:06d}.png": encode_labels(_mask(i + 1)) for i in range(3)}
+    path = _zip(tmp_path / "a.zip", names, compression=zipfile.ZIP_DEFLATED)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(seed)
+    refused = 0
+    with MaskStore(tmp_path / "store") as store:
+        for _ in range(150):
+            data = bytearray(whole)
+            for at in rng.integers(0, len(data), rng.integers(1, 6)):
+                data[at] ^= int(rng.integers(1, 256))
+            path.write_bytes(bytes(data))
+            store.clear()
+            try:
+                store.take(path, 3, (8, 10))
+            except InputError:
+                refused += 1
+    assert refused > 50
+
+
+def test_a_folder_is_read_one_file_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    (folder / "000000.png").write_bytes(b"x" * 70_000)
+    assert "too large" in _refused(tmp_path, folder)
+    (folder / "000000.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    assert "not a picture" in _refused(tmp_path, folder)
