@@ -20,6 +20,7 @@ from inpainterz.engines import Embedding, Inpainter, Segmenter, Tracker
 from inpainterz.errors import OptionError, OutputExists, PromptError, VideoEncodeError
 from inpainterz.leftover import complete
 from inpainterz.masks import MaskStore, auto_grow_px, checked, chosen, feather, grow, stack
+from inpainterz.outputs import Also, SideOutputs
 from inpainterz.overlap import Behind, prefetch
 from inpainterz.types import (
     JSON,
@@ -37,9 +38,9 @@ from inpainterz.types import (
     Tracked,
     silent,
 )
-from inpainterz.video.reader import VideoReader
+from inpainterz.video.reader import Limits, VideoReader
 from inpainterz.video.shots import find_cuts, mark
-from inpainterz.video.writer import VideoWriter, WriteOptions
+from inpainterz.video.writer import VideoWriter, WriteOptions, Written
 
 NEIGHBOUR_OFFSETS = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
 """Which frames around a prompted one a segmenter is shown, in frames."""
@@ -141,6 +142,10 @@ class Options:
     save_masks: Path | None = None
     """A zip that receives the tracked label maps."""
     overwrite: bool = False
+    also: tuple[Also, ...] = ()
+    """More outputs, written along with the clip."""
+    limits: Limits = field(default_factory=Limits)
+    """What the source may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,15 @@ class Report:
     seconds: Mapping[str, float]
     """Wall time by stage."""
     masks: str | None = None
+    written: Written | None = None
+    """How the clip was written: codec, how many frames are copies of the source's, and how near
+    the rest is to it where that was asked."""
+    also: Mapping[str, str] = field(default_factory=dict)
+    """The other outputs: kind and where it is."""
+    part: tuple[int, int] | None = None
+    """First frame and the one after the last of what could change; None = all."""
+    notes: tuple[str, ...] = ()
+    """What was done otherwise than ordered, such as with less memory, a sentence each."""
 
     def as_json(self) -> JSON:
         """Plain data for `json.dumps`."""
@@ -519,9 +533,9 @@ def remove(
         EngineError: an engine cannot run.
     """
     engines = engines or Engines.load()
-    clock = _Clock()
+    clock = Clock()
     with ExitStack() as closing_later:
-        video = closing_later.enter_context(VideoReader(source))
+        video = closing_later.enter_context(VideoReader(source, limits=options.limits))
         prompts = prompts or {}
         check_prompts(video, prompts)
         check_target(options.save_masks, overwrite=options.overwrite)
@@ -529,6 +543,7 @@ def remove(
         writer = closing_later.enter_context(
             VideoWriter(target, like=video, options=options.write, overwrite=options.overwrite)
         )
+        extra = closing_later.enter_context(_side_outputs(video, masks, options))
         clock.start("segment")
         cuts = find_cuts(video)
         given = {index: shown.copy() for index, shown in (labels or {}).items()}
@@ -543,7 +558,9 @@ def remove(
         if options.save_masks is not None:
             masks.export_zip(options.save_masks)
         clock.start("inpaint")
-        return _encode(video, masks, writer, closing_later, engines, options, cuts, progress, clock)
+        return _encode(
+            video, masks, writer, extra, closing_later, engines, options, cuts, progress, clock
+        )
 
 
 def inpaint_clip(
@@ -570,9 +587,9 @@ def inpaint_clip(
         VideoError: the source cannot be read or the target cannot be written.
     """
     engines = engines or Engines.load()
-    clock = _Clock()
+    clock = Clock()
     with ExitStack() as closing_later:
-        video = closing_later.enter_context(VideoReader(source))
+        video = closing_later.enter_context(VideoReader(source, limits=options.limits))
         store = closing_later.enter_context(MaskStore.temporary())
         store.take(Path(masks), len(video), video.size)
         if not any(chosen(m, options.fill.objects).any() for _, m in store.items()):
@@ -580,9 +597,18 @@ def inpaint_clip(
         writer = closing_later.enter_context(
             VideoWriter(target, like=video, options=options.write, overwrite=options.overwrite)
         )
+        extra = closing_later.enter_context(_side_outputs(video, store, options))
         clock.start("inpaint")
         cuts = find_cuts(video)
-        return _encode(video, store, writer, closing_later, engines, options, cuts, progress, clock)
+        return _encode(
+            video, store, writer, extra, closing_later, engines, options, cuts, progress, clock
+        )
+
+
+def _side_outputs(video: VideoReader, masks: MaskStore, options: Options) -> SideOutputs:
+    return SideOutputs(
+        video, masks, options.also, objects=options.fill.objects, overwrite=options.overwrite
+    )
 
 
 def check_target(target: Path | None, *, overwrite: bool) -> None:
@@ -599,14 +625,19 @@ def _encode(
     video: VideoReader,
     masks: MaskStore,
     writer: VideoWriter,
+    extra: SideOutputs,
     open_files: ExitStack,
     engines: Engines,
     options: Options,
     cuts: Sequence[int],
     progress: Progress,
-    clock: _Clock,
+    clock: Clock,
 ) -> Report:
     """Fill, write, complete the target, and say what was done."""
+    def write(item: tuple[Frame, Mask]) -> None:
+        writer.write(*item)
+        extra.write(*item)
+
     frames_with_hole = seen = invented = 0
     objects: set[int] = set()
     for _, labels in masks.items():
@@ -617,7 +648,7 @@ def _encode(
                 video, masks, engines.inpainter, options=options.fill, cuts=cuts, progress=progress
             )
         ) as filled,
-        Behind[tuple[Frame, Mask]](lambda item: writer.write(*item)) as encoder,
+        Behind[tuple[Frame, Mask]](write) as encoder,
     ):
         for item in filled:
             if item.origin is None:
@@ -627,28 +658,69 @@ def _encode(
             frames_with_hole += 1
             seen += int((item.origin == Origin.SEEN).sum())
             invented += int((item.origin == Origin.INVENTED).sum())
-    info, not_carried, doubtful = video.info, tuple(writer.dropped), masks.doubtful()
+    doubtful = masks.doubtful()
     open_files.close()  # completes the target, or raises before anything is reported
     clock.start("")
+    return describe(
+        video,
+        str(writer.target),
+        engines=dict(engines.names),
+        options=options,
+        cuts=cuts,
+        objects=tuple(sorted(objects)),
+        frames_with_hole=frames_with_hole,
+        seen_px=seen,
+        invented_px=invented,
+        doubtful=doubtful,
+        not_carried=writer.dropped,
+        seconds=clock.seconds,
+        written=writer.written,
+    )
+
+
+def describe(
+    video: VideoReader,
+    target: str,
+    *,
+    engines: Mapping[str, str],
+    options: Options,
+    cuts: Sequence[int],
+    objects: tuple[int, ...],
+    frames_with_hole: int,
+    seen_px: int,
+    invented_px: int,
+    doubtful: tuple[int, ...],
+    not_carried: tuple[str, ...],
+    seconds: Mapping[str, float],
+    written: Written | None = None,
+    part: tuple[int, int] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Report:
+    """The report of a removal, see `Report`."""
+    info = video.info
     return Report(
         source=str(info.path),
-        target=str(writer.target),
-        engines=dict(engines.names),
+        target=target,
+        engines=engines,
         options=_plain(options),
         frames=info.frames,
         width=info.width,
         height=info.height,
         fps=None if info.fps is None else float(info.fps),
         shots=len(cuts) + 1,
-        objects=tuple(sorted(objects)),
+        objects=objects,
         frames_with_hole=frames_with_hole,
-        hole_px=seen + invented,
-        seen_px=seen,
-        invented_px=invented,
+        hole_px=seen_px + invented_px,
+        seen_px=seen_px,
+        invented_px=invented_px,
         doubtful_frames=doubtful,
         not_carried=not_carried,
-        seconds=clock.seconds,
+        seconds=seconds,
         masks=None if options.save_masks is None else str(options.save_masks),
+        written=written,
+        also={also.kind: also.target for also in options.also},
+        part=part,
+        notes=notes,
     )
 
 
@@ -661,7 +733,7 @@ def _plain(options: Options) -> JSON:
     return found
 
 
-class _Clock:
+class Clock:
     """Wall seconds by stage."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -132,6 +133,61 @@ def test_two_objects_and_a_mask_later_on(run: Run, clip: Clip, tmp_path: Path) -
     assert answer.code == 0, answer.err
     assert answer.report["objects"] == [1, 2]
     assert sorted(p.name for p in (tmp_path / "frames").iterdir())[-1] == "000011.png"
+
+
+def test_the_file_s_options_reach_the_writer(run: Run, clip: Clip, tmp_path: Path) -> None:
+    target, masks = tmp_path / "out.mp4", tmp_path / "masks"
+    masks.mkdir()
+    (masks / "000003.png").write_bytes(encode_labels(SCENE.mask(3).astype(np.uint8)))
+    names = {kind: tmp_path / f"{kind}.mkv" for kind in ("overlay", "compare", "mask-video")}
+    names |= {"coco": tmp_path / "c.json", "masks": tmp_path / "m.zip"}
+    extra = [word for kind, path in names.items() for word in ("--also", f"{kind}={path}")]
+    command = ("inpaint", clip.path, "--masks", masks, "-o", target, "--measure")
+    answer = run(*command, "--preset", "ultrafast", "--crf", "10", *extra, "--json")
+    assert answer.code == 0, answer.err
+    written = answer.report["written"]
+    assert isinstance(written, dict)
+    assert written["codec"] == "h264" and written["fidelity"]["psnr_db"] > 35
+    assert written["not_copied"] == "it has no second group of pictures that stands for itself"
+    assert answer.report["also"] == {kind: str(path) for kind, path in names.items()}
+    for kind, path in names.items():
+        if path.suffix == ".mkv":
+            with VideoReader(path) as made:
+                assert len(made) == 12, kind
+    assert len(json.loads(names["coco"].read_text("utf-8"))["annotations"]) == 1
+    options = ("--pix-fmt", "yuv444p", "--no-smart-copy", "--keep-location", "--overwrite")
+    answer = run(*command, *options, "--limit", "frames=12", "--limit", "damaged-frames=0")
+    assert answer.code == 0, answer.err
+    assert "outside the holes:" in answer.out
+    with VideoReader(target) as made:
+        assert made.info.pix_fmt == "yuv444p"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--limit", "frames=11", "12 frames, and 11 are allowed"),
+        ("--limit", "pixels=100", "pixels"),
+        ("--limit", "colours=3", "names: pixels"),
+        ("--limit", "frames=many", "cannot be read"),
+        ("--limit", "frames=0", "more than 0"),
+        ("--also", "overlay", "KIND=PATH|overlay=overlay.mp4"),
+        ("--also", "poster=a.png", "no output 'poster'"),
+        ("--also", "layer=/tmp/none.mp4", "transparency"),
+        ("--preset", "warp", "unknown preset"),
+        ("--pix-fmt", "nv12", "pixel format"),
+    ],
+)
+def test_wrong_file_options_are_one_sentence(
+    run: Run, clip: Clip, tmp_path: Path, option: str, value: str, says: str
+) -> None:
+    answer = run(
+        *("inpaint", clip.path, "--masks", _mask_png(tmp_path), "-o", tmp_path / "out.mp4"),
+        *(option, value),
+    )
+    assert answer.code == 2 and "\n" not in answer.err.strip(), answer.err
+    assert re.search(says, answer.err), answer.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.png"]
 
 
 def test_info_and_engines(run: Run, clip: Clip) -> None:

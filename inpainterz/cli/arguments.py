@@ -11,8 +11,10 @@ import typer
 from inpainterz.errors import InputError, OptionError, PromptError
 
 if TYPE_CHECKING:
+    from inpainterz.outputs import Also
     from inpainterz.pipeline import Engines
     from inpainterz.types import LabelMap, Prompt
+    from inpainterz.video.reader import Limits
 
 Clip = Annotated[Path, typer.Argument(help="The video file.", show_default=False)]
 
@@ -104,6 +106,50 @@ Codec = Annotated[
 
 Crf = Annotated[int | None, typer.Option("--crf", help="Quality of the codec, lower is better.")]
 
+Preset = Annotated[
+    str, typer.Option("--preset", help="Speed against size: ultrafast, ... medium, ... veryslow.")
+]
+
+PixFmt = Annotated[
+    str | None,
+    typer.Option("--pix-fmt", metavar="NAME", help="FFmpeg's pixel format; default: the source's."),
+]
+
+KeepLocation = Annotated[
+    bool, typer.Option("--keep-location", help="Keep where the clip was filmed.")
+]
+
+SmartCopy = Annotated[
+    bool,
+    typer.Option(
+        "--smart-copy/--no-smart-copy",
+        help="Copy groups of pictures without a hole as they are, and encode only the others.",
+    ),
+]
+
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Compare with the source outside the holes (PSNR).")
+]
+
+AlsoOutputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        metavar="KIND=PATH",
+        help="One more output: masks=A.zip, mask-video=A.mp4, coco=A.json, overlay=A.mp4, "
+        "compare=A.mp4 (before and after), layer=A.mov (the object, transparent around it).",
+    ),
+]
+
+FileLimits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help="What the clip may be: pixels, frames, seconds, streams, bytes, damaged_frames.",
+    ),
+]
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 AsJson = Annotated[
@@ -163,13 +209,15 @@ def mask_files(texts: list[str] | None) -> dict[int, Path]:
     return found
 
 
-def given_labels(clip: Path, files: dict[int, Path]) -> dict[int, LabelMap]:
+def given_labels(
+    clip: Path, files: dict[int, Path], limits: Limits | None = None
+) -> dict[int, LabelMap]:
     from inpainterz.masks import checked, decode_labels
     from inpainterz.pipeline import check_frame
-    from inpainterz.video.reader import VideoReader
+    from inpainterz.video.reader import Limits, VideoReader
 
     labels = {}
-    with VideoReader(clip) as video:
+    with VideoReader(clip, limits=limits or Limits()) as video:
         for index, path in files.items():
             check_frame(video, index)
             try:
@@ -246,6 +294,40 @@ def read_options(texts: list[str] | None) -> dict[Any, dict[str, object]]:
         except ValueError:
             found.setdefault(stage, {})[name] = value
     return found
+
+
+def also_outputs(texts: list[str] | None) -> tuple[Also, ...]:
+    """The outputs that "KIND=PATH" name."""
+    if not texts:
+        return ()
+    from inpainterz.outputs import Also, check_also
+
+    found = tuple(Also.of(text) for text in texts)
+    check_also(found)
+    return found
+
+
+def file_limits(texts: list[str] | None) -> Limits:
+    """The limits that "NAME=NUMBER" change."""
+    from dataclasses import fields
+
+    from inpainterz.video.reader import Limits
+
+    names = [limit.name for limit in fields(Limits)]
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, _, value = text.partition("=")
+        name = name.replace("-", "_")
+        try:
+            number = float(value) if name == "seconds" else int(value)
+        except ValueError:
+            number = None
+        if name not in names or number is None:
+            raise OptionError(
+                f"--limit {text!r} cannot be read", f"Write NAME=NUMBER; names: {', '.join(names)}"
+            )
+        found[name] = number
+    return Limits(**found)
 
 
 def _at(text: str) -> tuple[str, int, int]:

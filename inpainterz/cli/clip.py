@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inpainterz.cli.arguments import (
+    AlsoOutputs,
     AsJson,
     Boxes,
     Clicks,
@@ -17,18 +18,26 @@ from inpainterz.cli.arguments import (
     Device,
     EngineOptions,
     EngineSet,
+    FileLimits,
     Grow,
     InpainterName,
+    KeepLocation,
     MaskFiles,
+    Measure,
     NoHybrid,
     Nots,
     Output,
     Overwrite,
+    PixFmt,
+    Preset,
     SaveMasks,
     SegmenterName,
     Sheet,
+    SmartCopy,
     TrackerName,
     WeightsFolder,
+    also_outputs,
+    file_limits,
     given_labels,
     grow_px_of,
     load_engines,
@@ -70,6 +79,13 @@ def remove(
     grow: Grow = "auto",
     codec: Codec = "auto",
     crf: Crf = None,
+    preset: Preset = "medium",
+    pix_fmt: PixFmt = None,
+    smart_copy: SmartCopy = True,
+    keep_location: KeepLocation = False,
+    measure: Measure = False,
+    also: AlsoOutputs = None,
+    limit: FileLimits = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +102,8 @@ def remove(
     from inpainterz.video.writer import WriteOptions
 
     check_target(sheet, overwrite=overwrite)
-    labels = given_labels(clip, masks) if masks else None
+    limits, outputs = file_limits(limit), also_outputs(also)
+    labels = given_labels(clip, masks, limits) if masks else None
     engines = load_engines(
         segmenter,
         tracker,
@@ -99,7 +116,17 @@ def remove(
     )
     options = Options(
         fill=FillOptions(grow_px=grow_px),
-        write=WriteOptions(codec=codec, crf=crf),
+        write=WriteOptions(
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pix_fmt,
+            keep_location=keep_location,
+            smart_copy=smart_copy,
+            measure=measure,
+        ),
+        also=outputs,
+        limits=limits,
         save_masks=save_masks,
         overwrite=overwrite,
     )
@@ -204,6 +231,13 @@ def inpaint(
     grow: Grow = "0",
     codec: Codec = "auto",
     crf: Crf = None,
+    preset: Preset = "medium",
+    pix_fmt: PixFmt = None,
+    smart_copy: SmartCopy = True,
+    keep_location: KeepLocation = False,
+    measure: Measure = False,
+    also: AlsoOutputs = None,
+    limit: FileLimits = None,
     sheet: Sheet = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -214,6 +248,7 @@ def inpaint(
     from inpainterz.video.writer import WriteOptions
 
     check_target(sheet, overwrite=overwrite)
+    limits, outputs = file_limits(limit), also_outputs(also)
     if not masks.exists():
         raise InputError(f"there is no {masks}", "Name a zip, a folder or a PNG")
     engines = load_engines(
@@ -228,7 +263,17 @@ def inpaint(
     )
     options = Options(
         fill=FillOptions(grow_px=grow_px, feather_px=0),
-        write=WriteOptions(codec=codec, crf=crf),
+        write=WriteOptions(
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pix_fmt,
+            keep_location=keep_location,
+            smart_copy=smart_copy,
+            measure=measure,
+        ),
+        also=outputs,
+        limits=limits,
         overwrite=overwrite,
     )
     with progress_bars() as progress:

@@ -94,6 +94,18 @@ def tell(report: Report, as_json: bool, sheet: Path | None) -> None:
     if report.doubtful_frames:
         many = len(report.doubtful_frames)
         err().print(f"Look at {many} doubtful masks, first in frame {report.doubtful_frames[0]}.")
+    written = report.written
+    if written is not None and written.copied_frames:
+        console.print(
+            f"{written.codec}: {written.copied_frames} frames are the source's own, "
+            f"{written.encoded_frames} were encoded"
+        )
+    if written is not None and written.fidelity is not None:
+        near = written.fidelity
+        psnr = "no difference" if near.psnr_db is None else f"{near.psnr_db:.1f} dB"
+        console.print(f"outside the holes: {psnr}; {near.exact_frames} frames are exact")
+    for kind, target in report.also.items():
+        console.print(f"{kind:<12} {target}", markup=False)
     for lost in report.not_carried:
         err().print(f"not carried over: {lost}", markup=False)
 
