@@ -42,6 +42,7 @@ from inpainterz.video.codecs import (
     codec_for,
     container_of,
     encoder_options,
+    formats_of,
     nearest_format,
     prores_tag,
 )
@@ -303,7 +304,12 @@ class _Movie:
         self._shift = 0 if whole else like.pts[start]
         self._container = container_of(target)
         self._codec, note = codec_for(
-            options.codec, like.info.codec, target, self._container, like.size
+            options.codec,
+            like.info.codec,
+            target,
+            self._container,
+            like.size,
+            workable(like.info.pix_fmt),
         )
         if note is not None:
             self.dropped.append(note)
@@ -352,8 +358,7 @@ class _Movie:
         # what the pixels are turned by on the way; nothing where the tag is kept
         keeps_turn = like.orientation.is_identity or _CAN_TURN
         self._turn = Orientation() if keeps_turn else like.orientation
-        available = [f.name for f in av.Codec(CODEC_TABLE[codec].encoder, "w").video_formats or []]
-        self._format = self._pixel_format(available)
+        self._format = self._pixel_format()
         now = layout_of(self._format)
         assert now is not None, self._format
         self._limited = CODEC_TABLE[codec].limited
@@ -540,14 +545,18 @@ class _Movie:
         if codec == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # it has no other way not to write to stderr
 
-    def _pixel_format(self, available: list[str]) -> str:
+    def _pixel_format(self) -> str:
         info, codec, options = self._like.info, self._codec, self._options
         chosen = CODEC_TABLE[codec]
-        known = [n for n in chosen.formats or available if n in available and layout_of(n)]
+        known = formats_of(codec)
+        if codec == "vp9" and self._container == "mp4":  # it has no place for transparency
+            known = [name for name in known if "yuva" not in name]
         layout = workable(info.pix_fmt)
         odd = bool(info.width % 2 or info.height % 2) and not chosen.odd_subsampled
         if options.pix_fmt is not None:
             wanted = layout_of(options.pix_fmt)
+            encoder = av.Codec(chosen.encoder, "w")
+            available = [f.name for f in encoder.video_formats or []]
             if options.pix_fmt not in available or wanted is None:
                 raise OptionError(
                     f"{codec} has no pixel format {options.pix_fmt}", f"It has {', '.join(known)}"
@@ -839,5 +848,6 @@ def _muxer_options(container: str, time_base: Fraction) -> dict[str, str]:
         unit = time_base.denominator * max(1, 90_000 // time_base.denominator)
         unit = min(unit, 1_000_000)
         return {"movflags": "+faststart", "movie_timescale": str(unit)}
-    # sound that begins a little before 0, as AAC does, must not push the pictures back
-    return {"avoid_negative_ts": "disabled"}
+    # sound that begins a little before 0, as AAC does, must not push the pictures back;
+    # Matroska numbers files at random otherwise, and equal clips shall be equal files
+    return {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
