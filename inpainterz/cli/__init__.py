@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from inpainterz import __version__
-from inpainterz.cli import clip, page, weights
+from inpainterz.cli import bench, clip, page, weights
 from inpainterz.errors import InpainterzError
 
 app = typer.Typer(
@@ -38,6 +38,13 @@ weights_app.command("verify")(weights.weights_verify)
 weights_app.command("fetch")(weights.weights_fetch)
 weights_app.command("path")(weights.weights_path)
 app.add_typer(weights_app, name="weights")
+
+bench_app = typer.Typer(
+    help="What the networks cost on this machine, beside another way.", no_args_is_help=True
+)
+bench_app.command("track")(bench.bench_track)
+bench_app.command("inpaint")(bench.bench_inpaint)
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)
