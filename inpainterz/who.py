@@ -9,7 +9,7 @@ that are chosen what `pipeline.remove(labels=)` and `pipeline.propagate` begin w
             show(listing.done, listing.total)              # closing the generator cancels
     for item in listing.items:                             # the surest first; tick boxes
         show(item.id, item.thumbnail, item.confidence, item.first, item.last, item.best)
-    given = who.labels(listing.items, {2, 5})              # frame index -> label map, id = object
+    given = who.labels(video, listing.items, {2, 5}, segmenter)  # frame -> label map, id = object
 
 Linking is greedy in time: detections are assigned to predicted masks with the least total cost
 (Kuhn, "The Hungarian method for the assignment problem", 1955), as in SORT (Bewley et al., ICIP
@@ -29,8 +29,9 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from inpainterz import motion
-from inpainterz.engines import Detector
+from inpainterz.engines import Detector, Embedding, Segmenter
 from inpainterz.errors import OptionError, PromptError
+from inpainterz.pipeline import embed
 from inpainterz.types import (
     Detected,
     Detection,
@@ -38,6 +39,7 @@ from inpainterz.types import (
     LabelMap,
     Mask,
     Progress,
+    Prompt,
     Step,
     silent,
 )
@@ -47,8 +49,16 @@ from inpainterz.video.shots import mark
 MOST_ITEMS = 255
 """As many as a label map can tell apart."""
 
+MOVING = "moving"
+"""What a detector calls a thing of which it knows nothing but that it moves."""
+
+_PROMPTS = 5  # frames in which one thing is shown to the tracker at most
+_CUT_SIDE_PX = 200  # of the picture that is cut by colour
+_SURE = 0.88  # a segmenter with such a score is believed
 _MOMENTS = 12  # masks kept of one thing: the best one of as many stretches of time
 _BINS = 8  # of the colour histogram, a channel
+_LARGE_PIECE = 0.25  # of the rest: such a piece may be another thing
+_APART = 4  # and it is when it is seen so many times in a row
 _LEAST_GAIN = 0.12  # a detection that fits a thing worse than this is another thing
 
 
@@ -162,7 +172,7 @@ def search(
     total = len(video)
     fps = float(video.info.fps or 25)
     every = max(1, round(fps * detector.gap_s))
-    linker = _Linker(video.size, every / fps, options, total / fps)
+    linker = _Linker(video.size, every, fps, options, total)
     with closing(video.frames()) as frames:
         for seen in detector.detect(mark(frames, cuts), every=every):
             linker.take(seen)
@@ -178,24 +188,136 @@ def search(
     yield Listing(total, total, tuple(items))
 
 
-def labels(items: Sequence[Item], chosen: Collection[int]) -> Mapping[int, LabelMap]:
+def labels(
+    video: VideoReader,
+    items: Sequence[Item],
+    chosen: Collection[int],
+    segmenter: Segmenter,
+    *,
+    cuts: Sequence[int] = (),
+    progress: Progress = silent,
+) -> Mapping[int, LabelMap]:
     """The chosen items as label maps in the frames that show them best.
 
+    A detector that outlines what it names is taken at its word. Where motion told where the thing
+    is, the mask is what two of three agree on: the motion, the segmenter, which is given the box
+    and points inside, and a cut by colour (GrabCut); a segmenter that is sure of an answer of
+    about the same place decides alone. Where there is only a box, the segmenter decides.
+
     Args:
+        video: the clip of the search.
         items: of a search.
         chosen: ids of items.
+        segmenter: any engine of the stage "segment".
+        cuts: first frames of the later shots.
+        progress: told after each frame.
 
     Returns:
-        Frame index -> (H, W) label map at source size, made when asked for.
+        Frame index -> (H, W) label map at source size, unpacked when asked for.
 
     Raises:
         PromptError: an id that is not in the list, or none is chosen.
     """
-    picked = pick(items, chosen)
     shown: dict[int, list[tuple[Item, Moment]]] = {}
-    for item in picked:
-        shown.setdefault(item.best, []).append((item, item.moments[0]))
-    return _Labels(shown)
+    for item in pick(items, chosen):
+        for moment in _prompted(item):
+            shown.setdefault(moment.frame, []).append((item, moment))
+    answered: dict[int, list[tuple[int, bytes]]] = {}
+    for done, (index, there) in enumerate(sorted(shown.items())):
+        progress(Step("segment", done, len(shown)))
+        image, embedding = None, None
+        if any(not moment.exact or item.name == MOVING for item, moment in there):
+            image, embedding = embed(video, index, segmenter, cuts=cuts)
+        # the smaller lies on top: a person before a bus
+        for item, moment in sorted(there, key=lambda s: -_area(s[1].box)):
+            mask = mask_of(moment, item.size)
+            if image is not None and (not moment.exact or item.name == MOVING):
+                mask = _outlined(image, embedding, mask, moment, segmenter)
+            answered.setdefault(index, []).append((item.id, _packed(mask)))
+    progress(Step("segment", len(shown), len(shown)))
+    return _Labels(video.size, answered)
+
+
+def _prompted(item: Item) -> list[Moment]:
+    """The moments of an item that it is prompted in: the best one, and others nearly as good.
+
+    A tracker that is shown a thing again on its way drifts less, and each mask makes up for what
+    another one lacks.
+    """
+    apart = max(8, (item.last - item.first) // _PROMPTS)
+    taken = [item.moments[0]]
+    for moment in item.moments[1:]:
+        if len(taken) == _PROMPTS or moment.quality < 0.75 * taken[0].quality:
+            break
+        if all(abs(moment.frame - other.frame) >= apart for other in taken):
+            taken.append(moment)
+    return taken
+
+
+def _outlined(
+    image: Image, embedding: Embedding, mask: Mask, moment: Moment, segmenter: Segmenter
+) -> Mask:
+    """What a detector saw roughly, with an outline."""
+    height, width = mask.shape
+    x0, y0, x1, y1 = moment.box
+    box = np.array([max(0, x0), max(0, y0), min(width, x1), min(height, y1)], np.float32)
+    points = _inside(mask) if moment.exact else np.zeros((0, 2), np.float32)
+    prompt = Prompt(points, np.ones(len(points), np.bool_), box)
+    answer = segmenter.segment(embedding, prompt)
+    if not moment.exact:
+        return answer.mask if answer.mask.any() else mask
+    overlap = (answer.mask & mask).sum() / max(1, (answer.mask | mask).sum())
+    if answer.score > _SURE and overlap > 0.5:
+        return answer.mask
+    votes = mask.astype(np.uint8) + answer.mask + _cut_by_colour(image, mask, box)
+    agreed = np.asarray(votes >= 2)
+    return agreed if agreed.sum() > 0.3 * mask.sum() else mask
+
+
+def _inside(mask: Mask) -> npt.NDArray[np.float32]:
+    """(N, 2) up to three places well inside a mask and apart, (x, y)."""
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    deepest = float(depth.max())
+    points = []
+    for _ in range(3):
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        if depth[y, x] < 0.5 * deepest or depth[y, x] <= 0:
+            break
+        points.append((x, y))
+        cv2.circle(depth, (int(x), int(y)), round(1.5 * deepest) + 1, 0, -1)
+    return np.array(points, np.float32).reshape(-1, 2)
+
+
+def _cut_by_colour(image: Image, mask: Mask, box: npt.NDArray[np.float32]) -> Mask:
+    """A mask that follows the colours, begun with a rough one (Rother et al., SIGGRAPH 2004)."""
+    x0, y0, x1, y1 = (int(v) for v in box)
+    margin = max(8, max(x1 - x0, y1 - y0) // 2)
+    height, width = mask.shape
+    rows = slice(max(0, y0 - margin), min(height, y1 + margin))
+    columns = slice(max(0, x0 - margin), min(width, x1 + margin))
+    crop = (rows, columns)
+    scale = min(1.0, _CUT_SIDE_PX / max(mask[crop].shape))
+    size = tuple(max(2, round(side * scale)) for side in mask[crop].shape[::-1])
+    small = np.asarray(cv2.resize(image[crop], size, interpolation=cv2.INTER_AREA), np.uint8)
+    rough = cv2.resize(mask[crop].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    depth = cv2.distanceTransform(rough, cv2.DIST_L2, 5)
+    around = max(3, round(0.06 * float(np.sqrt(rough.sum()))))
+    known = np.full(rough.shape, cv2.GC_BGD, np.uint8)
+    known[cv2.dilate(rough, np.ones((2 * around + 1, 2 * around + 1), np.uint8)) > 0] = (
+        cv2.GC_PR_BGD
+    )
+    known[rough > 0] = cv2.GC_PR_FGD
+    known[depth > 0.6 * float(depth.max())] = cv2.GC_FGD
+    if not (known == cv2.GC_BGD).any() or not (known == cv2.GC_FGD).any():
+        return mask  # nothing to tell it from
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)  # its colour models begin at random
+    cv2.grabCut(small[..., ::-1].copy(), known, None, *models, 3, cv2.GC_INIT_WITH_MASK)
+    found = ((known == cv2.GC_FGD) | (known == cv2.GC_PR_FGD)).astype(np.float32)
+    out = np.zeros(mask.shape, np.bool_)
+    back = (columns.stop - columns.start, rows.stop - rows.start)
+    out[crop] = cv2.resize(found, back, interpolation=cv2.INTER_LINEAR) > 0.5
+    return out
 
 
 def pick(items: Sequence[Item], chosen: Collection[int]) -> list[Item]:
@@ -219,28 +341,36 @@ def pick(items: Sequence[Item], chosen: Collection[int]) -> list[Item]:
 
 def mask_of(moment: Moment, size: tuple[int, int]) -> Mask:
     """The mask (H, W) of a moment at source size."""
-    count = moment.shape[0] * moment.shape[1]
-    bits = np.unpackbits(np.frombuffer(zlib.decompress(moment.packed), np.uint8), count=count)
-    small = bits.reshape(moment.shape)
+    small = _unpacked(moment.packed, moment.shape)
     if moment.shape == size:
-        return np.asarray(small > 0)
+        return small
     height, width = size
     soft = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(soft > 0.5)
 
 
+def _packed(mask: Mask) -> bytes:
+    return zlib.compress(np.packbits(mask).tobytes(), 1)
+
+
+def _unpacked(packed: bytes, shape: tuple[int, int]) -> Mask:
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(np.bool_)
+
+
 class _Labels(Mapping[int, LabelMap]):
     """Frame index -> label map; holds packed masks, not label maps."""
 
-    def __init__(self, shown: Mapping[int, Sequence[tuple[Item, Moment]]]) -> None:
+    def __init__(
+        self, size: tuple[int, int], shown: Mapping[int, Sequence[tuple[int, bytes]]]
+    ) -> None:
+        self._size = size
         self._shown = shown
 
     def __getitem__(self, index: int) -> LabelMap:
-        shown = self._shown[index]
-        found = np.zeros(shown[0][0].size, np.uint8)
-        # the smaller lies on top: a person before a bus
-        for item, moment in sorted(shown, key=lambda s: -_area(s[1].box)):
-            found[mask_of(moment, item.size)] = item.id
+        found = np.zeros(self._size, np.uint8)
+        for label, packed in self._shown[index]:
+            found[_unpacked(packed, self._size)] = label
         return found
 
     def __iter__(self) -> Iterator[int]:
@@ -251,6 +381,15 @@ class _Labels(Mapping[int, LabelMap]):
 
 
 # ---------------------------------------------------------------- linking
+
+
+@dataclass(slots=True, eq=False)
+class _Beside:
+    """How a thing was beside a larger one."""
+
+    offset: tuple[float, float]  # px from the other's middle when it first was
+    samples: int = 0
+    strayed: float = 0.0  # px, the farthest that the offset went from the first
 
 
 @dataclass(slots=True, eq=False)
@@ -272,21 +411,23 @@ class _Track:
     seen: int = 1
     score: float = 0.0  # sum over the samples
     travel: float = 0.0  # px, the farthest from home
-    alone: int = 0  # samples in which nothing else was part of the region
+    apart: float = 0.0  # of late, how often a large piece was seen beside the rest
     moments: list[tuple[float, Moment]] = field(default_factory=list)  # area px, moment
-    beside: dict[int, int] = field(default_factory=dict)  # born of another -> samples it touched
+    beside: dict[int, _Beside] = field(default_factory=dict)  # by `born` of a larger thing
 
 
 class _Linker:
     """Detections in, items out. Holds the things of one shot, and a summary of those before."""
 
     def __init__(
-        self, size: tuple[int, int], gap_s: float, options: Options, duration_s: float
+        self, size: tuple[int, int], every: int, fps: float, options: Options, frames: int
     ) -> None:
         self._size = size
+        self._every = every
+        gap_s = every / fps
         self._gap_s = gap_s
         self._options = options
-        self._least = max(1, round(min(options.least_s, duration_s / 5) / gap_s))
+        self._least = max(1, round(min(options.least_s, frames / fps / 5) / gap_s))
         self._bridge = max(1, round(options.bridge_s / gap_s))
         self._last: npt.NDArray[np.uint8] | None = None
         self._shot = -1
@@ -392,9 +533,20 @@ class _Linker:
                     continue
                 if (track.mask & piece.mask).sum() > 0.6 * piece.mask.sum():
                     _, known, alone = answered[k]
+                    if piece.mask.sum() > _LARGE_PIECE * known.mask.sum():
+                        track.apart += 1.5
+                        if track.apart > _APART:  # they were two all the time
+                            track.moments = [
+                                (area, replace(m, quality=0.4 * m.quality))
+                                for area, m in track.moments
+                            ]
+                            track.area = float(known.mask.sum())
+                            continue
                     answered[k] = (track, _union(known, piece), alone)
                     free.remove(piece)
                     break
+        for track in self._live:
+            track.apart = max(0.0, track.apart - 0.5)
         for track in waiting:
             track.missing += 1
         for track, detection, alone in answered:
@@ -405,8 +557,13 @@ class _Linker:
         for a in here:
             near = cv2.dilate(a.mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
             for b in here:
-                if b is not a and b.area <= a.area and (near & b.mask).any():
-                    b.beside[a.born] = b.beside.get(a.born, 0) + 1
+                if b is a or b.area > a.area or not (near & b.mask).any():
+                    continue
+                x, y = b.centre[0] - a.centre[0], b.centre[1] - a.centre[1]
+                beside = b.beside.setdefault(a.born, _Beside((x, y)))
+                beside.samples += 1
+                strayed = float(np.hypot(x - beside.offset[0], y - beside.offset[1]))
+                beside.strayed = max(beside.strayed, strayed)
 
     def _gain(self, track: _Track, detection: Detection, colours: npt.NDArray[np.float32]) -> float:
         """How well a detection fits where a thing is expected, 0..1.3; -1 = cannot be."""
@@ -449,7 +606,6 @@ class _Linker:
             colours=_colours(lab, detection.mask),
             area=float(detection.mask.sum()),
             score=detection.score,
-            alone=1,
         )
         _remember(track, seen.index, detection, True)
         self._live.append(track)
@@ -477,7 +633,6 @@ class _Linker:
         track.missing = 0
         track.seen += 1
         track.score += detection.score
-        track.alone += alone
         track.travel = max(track.travel, float(np.hypot(x - track.home[0], y - track.home[1])))
         if alone:
             track.area += 0.3 * (float(detection.mask.sum()) - track.area)
@@ -485,9 +640,11 @@ class _Linker:
         _remember(track, seen.index, detection, alone)
 
     def _confidence(self, track: _Track) -> float:
-        """0..1: how sure the detector was, and for how long it was seen."""
+        """0..1: how sure the detector was, for how long it was seen and how steadily."""
         length = 1 - float(np.exp(-track.seen / max(1.0, 0.5 / self._gap_s)))
-        return float(np.clip(track.score / track.seen * length, 0, 1))
+        whole = (track.last - track.first) / self._every + 1
+        steady = float(np.sqrt(min(1.0, track.seen / whole)))  # noise comes and goes
+        return float(np.clip(track.score / track.seen * length * steady, 0, 1))
 
     def _item(self, track: _Track) -> Item:
         moments = _ordered(track)
@@ -514,7 +671,7 @@ def _remember(track: _Track, index: int, detection: Detection, alone: bool) -> N
     moment = Moment(
         frame=index,
         box=(box[0], box[1], box[2], box[3]),
-        packed=zlib.compress(np.packbits(detection.mask).tobytes(), 1),
+        packed=_packed(detection.mask),
         shape=(detection.mask.shape[0], detection.mask.shape[1]),
         quality=quality,
         exact=detection.exact,
@@ -534,7 +691,7 @@ def _ordered(track: _Track) -> tuple[Moment, ...]:
     where the thing is nearer it is seen better.
     """
     areas = np.array([area for area, _ in track.moments])
-    usual = float(np.quantile(areas, 0.7))
+    usual = float(np.median(areas))
     fits = np.exp(-np.abs(np.log(np.maximum(areas, 1) / max(1.0, usual))))
     quality = np.array([m.quality for _, m in track.moments]) * fits
     order = np.argsort(-quality, kind="stable")
@@ -546,13 +703,13 @@ def _joined(tracks: list[_Track]) -> list[_Track]:
     known = {t.born: t for t in tracks}
     out = []
     for track in tracks:
-        owner = max(track.beside, key=lambda b: track.beside[b], default=0)
-        large = known.get(owner)
-        part = (
-            large is not None
-            and track.beside[owner] > 0.6 * track.seen
-            and large.area > 2 * track.area
-            and large.seen > 0.8 * track.seen
+        part = any(
+            beside.samples > 0.6 * track.seen
+            and beside.strayed < 1.2 * np.sqrt(track.area)
+            and known[owner].area > 3 * track.area
+            and known[owner].seen > 0.8 * track.seen
+            for owner, beside in track.beside.items()
+            if owner in known
         )
         if not part:
             out.append(track)
