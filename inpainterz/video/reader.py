@@ -282,11 +282,11 @@ class VideoReader:
             aspect = stream.sample_aspect_ratio
             codec_tag = _codec_tag(stream)
             # FFmpeg's own VP8 and VP9 decoders leave the transparency out
-            self._decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(
-                stream.codec_context.codec.canonical_name
-                if stream.metadata.get("alpha_mode") == "1"
-                else ""
-            )
+            self._decoder: str | None = None
+            if {k.lower(): v for k, v in stream.metadata.items()}.get("alpha_mode") == "1":
+                self._decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(
+                    stream.codec_context.codec.canonical_name
+                )
             stored = _demux(container, stream, self.path, limits)
         if not stored.count:
             raise VideoOpenError(f"{self.path} has no frames", "Name a video with pictures in it")

@@ -22,7 +22,7 @@ from inpainterz.video.reader import VideoReader, open_container
 _log = logging.getLogger(__name__)
 
 _LOCATION = ("location", "com.apple.quicktime.location", "gps", "xyz")
-_LOCATED_DATA = ("gpmd", "camm")  # GoPro's and Android's telemetry: positions, second by second
+_LOCATED_DATA = ("gopro met", "camm", "dji meta")  # handlers of telemetry: positions in time
 _STRUCTURAL = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
 _SUBSTITUTES = {"webm": ("libopus", "opus"), "mp4": ("aac", "aac"), "mov": ("aac", "aac")}
 _BITS_PER_CHANNEL = 128_000  # a second: no difference to be heard in either codec
@@ -72,8 +72,12 @@ class Tracks:
             return
         if self._chapters and _name(template) == "bin_data":
             return  # MP4 keeps the chapters' titles as a stream; the muxer makes a new one
-        if template.type == "data" and not self._keep_location and _tag(template) in _LOCATED_DATA:
-            self.dropped.append(f"{what} ({_tag(template)}) tells where it was filmed: private")
+        if template.type == "data" and self._is_timecode(template):
+            return  # likewise: the pictures' metadata has it, and the muxer makes a stream of that
+        handler = template.metadata.get("handler_name", "").strip()
+        located = any(word in handler.lower() for word in _LOCATED_DATA)
+        if template.type == "data" and located and not self._keep_location:
+            self.dropped.append(f"{what} ({handler}), which tells where it was filmed: private")
             return
         try:
             if not self._carried(template):
@@ -87,6 +91,11 @@ class Tracks:
         target.metadata.update(kept(template.metadata, self._keep_location))
         target.disposition = template.disposition
         self._targets[template.index] = target
+
+    def _is_timecode(self, template: av.stream.Stream) -> bool:
+        start = template.metadata.get("timecode")
+        pictures = self.templates[self._like.stream_index]
+        return start is not None and pictures.metadata.get("timecode") == start
 
     def _encode(self, template: av.stream.Stream) -> None:
         """Have a sound that cannot be copied encoded anew, where it can be decoded."""
@@ -187,7 +196,10 @@ class Tracks:
                 ticks = round(shift / packet.time_base)
                 packet.dts = None if packet.dts is None else packet.dts - ticks
                 packet.pts = None if packet.pts is None else packet.pts - ticks
-            packet.stream = self._targets[packet.stream_index]
+            target = self._targets[packet.stream_index]
+            if target.type == "data" and not packet.duration:
+                packet.duration = 1  # MOV's edit list would end before a last packet without one
+            packet.stream = target
             self._output.mux(packet)
 
     def _next_packet(self) -> av.Packet[av.stream.Stream] | None:
@@ -208,13 +220,6 @@ class Tracks:
 def _name(stream: av.stream.Stream) -> str | None:
     name = getattr(stream, "name", None)  # streams of sound that nothing decodes have none
     return None if name is None else str(name)
-
-
-def _tag(stream: av.stream.Stream) -> str:
-    try:
-        return str(getattr(stream, "codec_tag", "")) if stream.codec_context else ""
-    except UnicodeDecodeError:
-        return ""
 
 
 class _Sound:
