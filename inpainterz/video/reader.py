@@ -162,7 +162,11 @@ def open_container(path: Path, limits: Limits = Limits()) -> av.container.InputC
     Raises:
         VideoOpenError: it is missing, not a file, not readable, not a video, or cut short.
     """
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        is_there = False
+    if not is_there:
         raise VideoOpenError(f"{path} does not exist", "Check the name")
     if not path.is_file():
         raise VideoOpenError(f"{path} is not a file", "Name a video file")

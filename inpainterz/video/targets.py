@@ -18,7 +18,11 @@ def check_target(target: Path, source: Path, *, is_folder: bool, overwrite: bool
         InputError: it is the source, or a folder where a file is wanted.
         VideoEncodeError: its folder cannot be written to.
     """
-    if target.exists():
+    try:
+        is_there = target.exists()
+    except (OSError, ValueError) as error:
+        raise VideoEncodeError(f"no file can be called {target.name[:60]!r}") from error
+    if is_there:
         if target.samefile(source):
             raise InputError(f"{target} is the source itself", "Name another file to write to")
         if is_folder and not target.is_dir():
