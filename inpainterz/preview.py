@@ -91,6 +91,50 @@ def contact_sheet(columns: Sequence[tuple[str, Sequence[Image]]], *, width_px: i
     return sheet
 
 
+def thumbnail_sheet(
+    tiles: Sequence[tuple[int, Image, Sequence[str]]], *, columns: int = 5, cell_px: int = 220
+) -> Image:
+    """A sheet of numbered thumbnails with a few lines of text under each.
+
+    Args:
+        tiles: (number, (h, w, 3) picture, lines); none makes a sheet that says so.
+        columns: how many lie in a row at most.
+        cell_px: width of a cell; a picture fits into its square.
+    """
+    gap, line_px = 10, 18
+    if not tiles:
+        empty = np.full((2 * gap + 2 * line_px, 2 * cell_px, 3), PAPER, np.uint8)
+        _write(empty, "nothing was found", (gap, gap + line_px), 0.5, INK)
+        return empty
+    columns = min(columns, len(tiles))
+    cell_h = cell_px + line_px * max(len(lines) for _, _, lines in tiles) + gap
+    rows = -(-len(tiles) // columns)
+    sheet = np.full(
+        (gap + rows * (cell_h + gap), gap + columns * (cell_px + gap), 3), PAPER, np.uint8
+    )
+    for k, (number, image, lines) in enumerate(tiles):
+        x, y = gap + k % columns * (cell_px + gap), gap + k // columns * (cell_h + gap)
+        scale = cell_px / max(image.shape[:2])
+        size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        shown = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+        left, top = x + (cell_px - size[0]) // 2, y + (cell_px - size[1]) // 2
+        sheet[top : top + size[1], left : left + size[0]] = shown
+        cv2.rectangle(
+            sheet, (x, y), (x + 18 + 12 * len(str(number)), y + 26), colour_of(number), -1
+        )
+        _write(sheet, str(number), (x + 9, y + 20), 0.65, (255, 255, 255))
+        for i, line in enumerate(lines):
+            _write(sheet, line, (x, y + cell_px + line_px * (i + 1)), 0.42, INK)
+    return sheet
+
+
+def _write(
+    image: Image, text: str, at: tuple[int, int], size: float, colour: tuple[int, int, int]
+) -> None:
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_DUPLEX, size, colour, 1, cv2.LINE_AA)
+
+
 def before_after_sheet(source: Path, cleaned: Path, masks: Path | None, *, count: int = 5) -> Image:
     """Rows of the same frames: as filmed, the mask, cleaned.
 

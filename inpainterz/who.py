@@ -18,10 +18,13 @@ Linking is greedy in time: detections are assigned to predicted masks with the l
 
 from __future__ import annotations
 
+import base64
+import re
 import zlib
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,10 +32,12 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from inpainterz import motion
-from inpainterz.engines import Detector, Embedding, Segmenter
-from inpainterz.errors import OptionError, PromptError
+from inpainterz.engines import Detector, Embedding, Segmenter, find
+from inpainterz.errors import InputError, OptionError, PromptError
 from inpainterz.pipeline import embed
+from inpainterz.preview import thumbnail_sheet
 from inpainterz.types import (
+    JSON,
     Detected,
     Detection,
     Image,
@@ -51,6 +56,9 @@ MOST_ITEMS = 255
 
 MOVING = "moving"
 """What a detector calls a thing of which it knows nothing but that it moves."""
+
+PEOPLE = "people"
+"""What a user calls them; detectors say "person"."""
 
 _PROMPTS = 5  # frames in which one thing is shown to the tracker at most
 _CUT_SIDE_PX = 200  # of the picture that is cut by colour
@@ -354,7 +362,10 @@ def _packed(mask: Mask) -> bytes:
 
 
 def _unpacked(packed: bytes, shape: tuple[int, int]) -> Mask:
-    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    size = (shape[0] * shape[1] + 7) // 8
+    bits = np.frombuffer(zlib.decompressobj().decompress(packed, size), np.uint8)
+    if len(bits) != size:
+        raise ValueError("the mask is cut")
     return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(np.bool_)
 
 
@@ -378,6 +389,158 @@ class _Labels(Mapping[int, LabelMap]):
 
     def __len__(self) -> int:
         return len(self._shown)
+
+
+# ---------------------------------------------------------------- what to look for, and the file
+
+
+def engine_for(what: str, detector: str | None = None) -> tuple[str, dict[str, object]]:
+    """The detector and its options for what a user asks to see.
+
+    Args:
+        what: "moving", "people", or words such as "dog" or "person. dog. skateboard."
+        detector: an engine that is wanted for it; None: the one that suits.
+
+    Raises:
+        OptionError: there is no word in it, or no such engine, or one that cannot look for it.
+    """
+    words = tuple(w for w in (part.strip() for part in re.split(r"[.,;]", what)) if w)
+    if not any(letter.isalpha() for letter in what):
+        raise OptionError(
+            f"{what!r} is nothing to look for",
+            "Choose people, moving, or words such as 'dog. car.'",
+        )
+    suits = {MOVING: "builtin", PEOPLE: "mask2former"}.get(what, "grounding-dino")
+    name = find("detect", detector or suits).name
+    if (name == "builtin") != (what == MOVING):
+        raise OptionError(
+            f"the detector {name} cannot look for {what!r}",
+            f"Leave --detector out, or name {suits}",
+        )
+    if name == "builtin":
+        return name, {}
+    words = ("person",) if what == PEOPLE else words
+    return name, {"names": words}
+
+
+def as_json(video: VideoReader, items: Sequence[Item], what: str) -> JSON:
+    """The list as plain data, masks included, for `from_json`."""
+    return {
+        "clip": str(video.info.path),
+        "what": what,
+        "frames": len(video),
+        "width": video.width,
+        "height": video.height,
+        "items": [
+            {
+                "id": item.id,
+                "name": item.name,
+                "confidence": item.confidence,
+                "shot": item.shot,
+                "first": item.first,
+                "last": item.last,
+                "best": item.best,
+                "box": list(item.box),
+                "moments": [
+                    {
+                        "frame": moment.frame,
+                        "box": list(moment.box),
+                        "quality": moment.quality,
+                        "exact": moment.exact,
+                        "shape": list(moment.shape),
+                        "mask": base64.b64encode(moment.packed).decode("ascii"),
+                    }
+                    for moment in item.moments
+                ],
+            }
+            for item in items
+        ],
+    }
+
+
+def from_json(video: VideoReader, data: object) -> tuple[Item, ...]:
+    """The list that `as_json` wrote of this clip, without thumbnails.
+
+    Raises:
+        InputError: it is not such a list, or one of another clip.
+    """
+    try:
+        if not isinstance(data, dict):
+            raise TypeError
+        if (data["frames"], data["width"], data["height"]) != (
+            len(video),
+            video.width,
+            video.height,
+        ):
+            raise InputError(
+                "the list is one of another clip",
+                f"It was made of {data['frames']} frames of {data['width']}x{data['height']}",
+            )
+        items = tuple(_item_of(one, video.size, len(video)) for one in data["items"])
+        if len({item.id for item in items}) != len(items):
+            raise ValueError
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, zlib.error, IndexError, AttributeError) as error:
+        raise InputError(
+            "the list cannot be read", "Make it again: inpainterz list CLIP -o LIST.json"
+        ) from error
+    return items
+
+
+def _item_of(one: Mapping[str, Any], size: tuple[int, int], frames: int) -> Item:
+    moments = tuple(
+        Moment(
+            frame=int(m["frame"]),
+            box=_box_of(m["box"]),
+            packed=base64.b64decode(m["mask"], validate=True),
+            shape=(int(m["shape"][0]), int(m["shape"][1])),
+            quality=float(m["quality"]),
+            exact=bool(m["exact"]),
+        )
+        for m in one["moments"]
+    )
+    for moment in moments:
+        h, w = moment.shape
+        if not (0 <= moment.frame < frames and 0 < h <= 8192 and 0 < w <= 8192):
+            raise ValueError
+        _unpacked(moment.packed, moment.shape)
+    if not moments or not 1 <= int(one["id"]) <= MOST_ITEMS:
+        raise ValueError
+    return Item(
+        id=int(one["id"]),
+        name=str(one["name"]),
+        confidence=float(one["confidence"]),
+        shot=int(one["shot"]),
+        first=int(one["first"]),
+        last=int(one["last"]),
+        best=moments[0].frame,
+        box=moments[0].box,
+        moments=moments,
+        size=size,
+    )
+
+
+def _box_of(values: Sequence[float]) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (float(v) for v in values)
+    if not (np.isfinite([x0, y0, x1, y1]).all() and x0 < x1 and y0 < y1):
+        raise ValueError
+    return x0, y0, x1, y1
+
+
+def sheet(items: Sequence[Item]) -> Image:
+    """A contact sheet of the list, (H, W, 3): thumbnail, number, name, confidence, frames, box."""
+    tiles = []
+    for item in items:
+        x0, y0, x1, y1 = (round(v) for v in item.box)
+        lines = (
+            f"{item.name}  {item.confidence:.0%}",
+            f"frames {item.first}-{item.last}, best {item.best}",
+            f"box {x0},{y0} {x1},{y1}",
+        )
+        if item.thumbnail is not None:
+            tiles.append((item.id, item.thumbnail, lines))
+    return thumbnail_sheet(tiles)
 
 
 # ---------------------------------------------------------------- linking

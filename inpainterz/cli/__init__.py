@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from inpainterz import __version__
-from inpainterz.cli import bench, clip, page, weights
+from inpainterz.cli import bench, clip, page, weights, who
 from inpainterz.errors import InpainterzError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (clip.remove, clip.segment, clip.track, clip.inpaint, clip.info):
     app.command()(command)
+app.command("list")(who.list_clip)
 app.command()(weights.engines)
 app.command()(page.serve)
 app.command()(page.demo)
