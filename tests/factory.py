@@ -145,9 +145,15 @@ FILES: dict[str, Made] = {
     "aspect.mp4": Made(TINY, Coding(aspect=Fraction(4, 3))),
     "aspect.mkv": Made(TINY, Coding(aspect=Fraction(16, 11), time_base=MS)),
     "aspect-turned.mov": Made(TINY, Coding(aspect=Fraction(4, 3), rotation=90)),
-    "aspect.webm": Made(
+    "aspect-to.webm.mp4": Made(
         TINY,
-        Coding("libvpx-vp9", options=VP9, sound=None, time_base=MS),
+        Coding("libvpx-vp9", options=VP9, aspect=Fraction(4, 3), sound="libopus"),
+        target="webm",
+    ),
+    "aspect-to.mkv.mp4": Made(
+        Scene(128, 64, 6),
+        Coding("libvpx-vp9", options=VP9, aspect=Fraction(16, 11), rotation=90),
+        target="mkv",
     ),
     "interlaced.mp4": Made(
         TINY, Coding(interlaced=True, options={"x264-params": "tff=1"}), lost=("interlaced",)

@@ -47,6 +47,7 @@ from inpainterz.video.codecs import (
     prores_tag,
 )
 from inpainterz.video.fidelity import Fidelity, HoleFile, compare
+from inpainterz.video.matroska import set_pixel_aspect
 from inpainterz.video.parameter_sets import ParameterSetError
 from inpainterz.video.planes import (
     Orientation,
@@ -480,10 +481,6 @@ class _Movie:
             lost |= {text for name, text in _CONTAINED.items() if name in info.side_data}
             if info.hdr and not info.hdr.options(self._codec):
                 lost.add("the HDR metadata of the mastering display and the light level")
-        ratio = info.sample_aspect_ratio != 1
-        in_band = self._codec in ("h264", "hevc")  # the stream itself says it
-        if ratio and self._container in ("matroska", "webm") and not in_band:
-            lost.add(f"the pixels' aspect ratio, which {self._codec} does not tell")
         self.dropped += sorted(lost)
 
     def _new_encoder(self) -> av.VideoCodecContext:
@@ -695,6 +692,7 @@ class _Movie:
         self._tracks.mux_until(end, self._shift_seconds)
         self._output.close()
         self._release()
+        self._set_aspect()
         self._check()
         written = Written(
             container=self._container,
@@ -714,6 +712,17 @@ class _Movie:
             written = replace(written, fidelity=self._measured(self._holes))
         os.replace(self._part, self._target)
         return written
+
+    def _set_aspect(self) -> None:
+        """Matroska's muxer asks the stream, not the codec, how wide a pixel is: tell the file."""
+        aspect, (height, width) = self._like.info.sample_aspect_ratio, self._like.size
+        if self._turn.is_identity and self._like.orientation.transpose:
+            height, width, aspect = width, height, 1 / aspect
+        if aspect == 1 or self._container not in ("matroska", "webm"):
+            return
+        told = set_pixel_aspect(self._part, (height, width), aspect)
+        if not told and self._codec not in ("h264", "hevc"):  # whose pictures tell it too
+            self.dropped.append("the pixels' aspect ratio")
 
     def _measured(self, holes: HoleFile) -> Fidelity:
         """Decode the result and hold it against the source."""
