@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz.inpaint.blend import diffuse
+from inpainterz.inpaint.detail import missing_detail
 from inpainterz.types import Image, Mask
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -23,6 +24,8 @@ SEAM_LIMIT = 24.0
 """Levels; a fill that differs from its surroundings by this is not corrected at all."""
 RIM_PX = 8
 """How much of the surroundings is kept with a fill, to join the two without a seam."""
+COARSE = 0.9
+"""Pixels of the network per pixel of the source below which a fill lacks visible detail."""
 
 
 # Which frames -------------------------------------------------------------------------------------
@@ -224,7 +227,9 @@ class Fill:
         box = around(hole)
         assert box is not None
         self.box = box.grown(RIM_PX, hole.shape)
+        self._whole = hole
         self.hole = hole[self.box.slices]
+        self._scale = 1.0
         self._sum = np.zeros((*self.hole.shape, 3), np.float32)
         self._weight = np.zeros(self.hole.shape, np.float32)
 
@@ -236,14 +241,21 @@ class Fill:
             min(self.box.bottom, crop.box.bottom),
             min(self.box.right, crop.box.right),
         )
+        self._scale = min(self._scale, crop.scale)
         here = _within(shared, self.box)
         self._sum[here] += weight * crop.restore(picture)[_within(shared, crop.box)]
         self._weight[here] += weight
 
     def composite(self, image: Image) -> Image:
-        """A copy of `image` with the hole filled, every other pixel bit for bit as it was."""
+        """A copy of `image` with the hole filled, every other pixel bit for bit as it was.
+
+        What was made of a picture scaled down gets the fine detail of its surroundings.
+        """
         known = self._weight > 0
         made = np.asarray(self._sum / np.maximum(self._weight, 1e-6)[..., None], np.float32)
+        if self._scale < COARSE:
+            corner = (self.box.top, self.box.left)
+            made += missing_detail(image, self._whole, made, corner, self._scale)
         target = image[self.box.slices].astype(np.float32)
         made += seam_correction(made, target, known & ~self.hole)
         result = image.copy()

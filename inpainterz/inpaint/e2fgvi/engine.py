@@ -74,7 +74,8 @@ class Options:
     margin_px: int = 64
     """How much of the surroundings the network sees around the hole, pixels of the source."""
     max_side_px: int = 960
-    """Above this the hole's surroundings are scaled down for the network, longer side in pixels."""
+    """Above this the hole's surroundings are scaled down for the network, longer side in pixels; the
+    fine detail of what is around the hole is then given to the fill."""
     hybrid: bool = True
     """Keep what other frames truly show, let the network invent the rest."""
     keep_confidence: float = 0.5
