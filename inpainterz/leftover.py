@@ -3,6 +3,9 @@
 A frame is compared with the same spot in frames a little earlier and later, aligned by the
 camera's motion. What differs from all of them, and touches the mask, moved with the object. Where
 the camera's motion explains the surroundings badly, nothing is added.
+
+Where an object was lost, or half of it, between two frames that show it whole, its place is
+interpolated, and what differs from the other frames there and has its colours belongs to it.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from inpainterz import motion
-from inpainterz.types import Frame, Image, Mask
+from inpainterz.types import Frame, Image, LabelMap, Mask
 
 OFFSETS = (-23, -16, -9, 9, 16, 23)
 """Which frames a frame is compared with."""
@@ -37,6 +42,13 @@ MOST_ADDED = 2.0
 """More than so many times the mask's area is not a part that it lacks, but something else."""
 
 
+WHOLE = 0.7
+"""A mask of at least this share of the largest ones around shows an object whole."""
+
+COLOUR_REACH = 12.0
+"""How far a pixel's colour may be from one that the object has thereabouts, CIE Lab."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Small:
     """One frame at the size of the comparison."""
@@ -45,25 +57,29 @@ class _Small:
     shot: int
     image: Image
     grey: npt.NDArray[np.uint8]
-    mask: Mask
+    labels: LabelMap
+
+    @property
+    def mask(self) -> Mask:
+        return np.asarray(self.labels > 0)
 
 
-def complete(items: Iterable[tuple[Frame, Mask, Mask]]) -> Iterator[tuple[Frame, Mask]]:
+def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[tuple[Frame, Mask]]:
     """Add to each mask what it left out of a moving object.
 
     Args:
-        items: frames in order of time, each with the (H, W) mask of what goes and the (H, W) mask
-            of what must stay.
+        items: frames in order of time, each with the (H, W) label map of the objects that go and
+            the (H, W) mask of what must stay.
 
     Yields:
         The same frames with their completed masks, `LOOKAHEAD` frames late.
     """
     window: deque[_Small] = deque()
     waiting: deque[tuple[Frame, Mask, Mask, _Small]] = deque()
-    for frame, mask, keep in items:
-        small = _reduced(frame, mask)
+    for frame, labels, keep in items:
+        small = _reduced(frame, labels)
         window.append(small)
-        waiting.append((frame, mask, keep, small))
+        waiting.append((frame, np.asarray(labels > 0), keep, small))
         if len(waiting) > LOOKAHEAD:
             yield _completed(*waiting.popleft(), window)
         while len(window) > 2 * LOOKAHEAD + 1:
@@ -72,29 +88,30 @@ def complete(items: Iterable[tuple[Frame, Mask, Mask]]) -> Iterator[tuple[Frame,
         yield _completed(*waiting.popleft(), window)
 
 
-def _reduced(frame: Frame, mask: Mask) -> _Small:
-    height, width = mask.shape
+def _reduced(frame: Frame, labels: LabelMap) -> _Small:
+    height, width = labels.shape
     scale = min(1.0, SIDE_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = (
         frame.image if scale == 1 else cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
     )
-    small = mask if scale == 1 else cv2.resize(mask.astype(np.uint8), size) > 0
+    small = labels.astype(np.uint8)
+    if scale < 1:
+        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     image = np.asarray(image, np.uint8)
-    return _Small(frame.index, frame.shot, image, motion.grey(image), np.asarray(small, np.bool_))
+    return _Small(frame.index, frame.shot, image, motion.grey(image), small)
 
 
 def _completed(
     frame: Frame, mask: Mask, keep: Mask, small: _Small, window: Iterable[_Small]
 ) -> tuple[Frame, Mask]:
-    if not mask.any() or mask.all() or min(small.mask.shape) < 32:
+    if mask.all() or min(small.labels.shape) < 32:
         return frame, mask
-    others = [
-        other
-        for other in window
-        if other.index - small.index in OFFSETS and other.shot == small.shot
-    ]
-    added = _left_out(small, others)
+    shot = [other for other in window if other.shot == small.shot]
+    gaps = _gaps(small, shot)
+    if not mask.any() and not gaps:
+        return frame, mask
+    added = _left_out(small, [o for o in shot if o.index - small.index in OFFSETS], gaps)
     if added is None:
         return frame, mask
     height, width = mask.shape
@@ -104,10 +121,105 @@ def _completed(
     return frame, np.asarray(mask | (added & ~keep))
 
 
-def _left_out(here: _Small, others: list[_Small]) -> Mask | None:
-    """The part of the object beside its mask, at the size of the comparison; None: nothing."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gap:
+    """An object that is lost, or half of it, in a frame between two that show it whole."""
+
+    support: Mask
+    """(h, w) where it should be."""
+    colours: tuple[npt.NDArray[np.float32], ...]
+    """(N, 5) samples of it: colour, and place relative to where it should be, in that unit."""
+    centre: tuple[float, float]
+    size: float
+    """Square root of its area, pixels."""
+
+    def resembles(self, image: Image) -> Mask:
+        """(h, w) where the picture has a colour that the object has thereabouts."""
+        out = np.zeros(self.support.shape, np.bool_)
+        y, x = np.nonzero(self.support)
+        if len(y):
+            lab = _lab(image)[y, x]
+            place = _placed(np.stack([x, y], -1), self.centre, self.size)
+            at = np.concatenate([lab, place], -1)
+            nearest = np.min([cKDTree(c).query(at)[0] for c in self.colours], 0)
+            out[y, x] = nearest < COLOUR_REACH
+        return out
+
+
+def _gaps(here: _Small, shot: list[_Small]) -> list[_Gap]:
+    """The objects of a frame that have to be looked for, see `_Gap`."""
+    found = []
+    for label in np.unique(np.concatenate([np.unique(o.labels) for o in shot])):
+        areas = {o.index: int((o.labels == label).sum()) for o in shot}
+        if label == 0 or not any(areas.values()):
+            continue
+        whole = WHOLE * float(np.quantile([a for a in areas.values() if a], 0.75))
+        if areas[here.index] >= whole:
+            continue
+        before = [o for o in shot if o.index < here.index and areas[o.index] >= whole]
+        after = [o for o in shot if o.index > here.index and areas[o.index] >= whole]
+        if before and after:
+            gap = _between(here, before[-1], after[0], int(label))
+            if gap is not None:
+                found.append(gap)
+    return found
+
+
+def _between(here: _Small, before: _Small, after: _Small, label: int) -> _Gap | None:
+    """Where an object should be by the frames before and after that show it whole."""
+    height, width = here.grey.shape
+    shapes, centres = [], []
+    for other in (before, after):
+        matrix, trust = motion.global_motion(
+            other.grey, here.grey, ignore_a=other.mask, ignore_b=here.mask, features=300
+        )
+        if trust < 0.4:
+            return None
+        shape = cv2.warpPerspective(
+            (other.labels == label).astype(np.uint8),
+            matrix,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+        )
+        moments = cv2.moments(shape, binaryImage=True)
+        if not moments["m00"]:
+            return None
+        shapes.append(shape)
+        centres.append((moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]))
+    share = (here.index - before.index) / (after.index - before.index)
+    x, y = ((1 - share) * centres[0][i] + share * centres[1][i] for i in (0, 1))
+    size = max(1.0, float(np.sqrt(max(s.sum() for s in shapes))))
+    support = np.zeros((height, width), np.uint8)
+    colours = []
+    for other, shape, centre in zip((before, after), shapes, centres, strict=True):
+        shift = np.asarray([[1, 0, x - centre[0]], [0, 1, y - centre[1]]], np.float64)
+        support |= cv2.warpAffine(shape, shift, (width, height))
+        rows, columns = np.nonzero(other.labels == label)
+        own = (float(columns.mean()), float(rows.mean()))
+        place = _placed(np.stack([columns, rows], -1), own, size)
+        colours.append(np.concatenate([_lab(other.image)[rows, columns], place], -1)[::2])
+    return _Gap(_disc(support > 0, max(2, round(0.12 * size))), tuple(colours), (x, y), size)
+
+
+def _lab(image: Image) -> npt.NDArray[np.float32]:
+    soft = cv2.GaussianBlur(image, (3, 3), 0).astype(np.float32) / 255
+    return np.asarray(cv2.cvtColor(soft, cv2.COLOR_RGB2Lab), np.float32)
+
+
+def _placed(
+    at: npt.NDArray[np.integer[Any]], centre: tuple[float, float], size: float
+) -> npt.NDArray[np.float32]:
+    """Places in a unit that compares with colour: a third of the size is `COLOUR_REACH`."""
+    return np.asarray((at - np.asarray(centre)) * (3 * COLOUR_REACH / size), np.float32)
+
+
+def _left_out(here: _Small, others: list[_Small], gaps: list[_Gap]) -> Mask | None:
+    """The part of the objects beside their masks, at the size of the comparison; None: nothing."""
     diagonal = float(np.hypot(*here.mask.shape))
-    reach = round(max(REACH * float(np.sqrt(here.mask.sum())), LEAST_REACH * diagonal))
+    expected = here.mask.copy()
+    for gap in gaps:
+        expected |= gap.support
+    reach = round(max(REACH * float(np.sqrt(expected.sum())), LEAST_REACH * diagonal))
     samples = []
     for other in others:
         sample = _aligned(here, other, reach)
@@ -121,18 +233,26 @@ def _left_out(here: _Small, others: list[_Small]) -> Mask | None:
     high = np.where(hidden, np.float32(-np.inf), stacked).max(0)
     compared = (~hidden[..., 0]).sum(0) >= 2
     differs = compared & (_outside(here.image, low, high) > 20)
-    near = _disc(here.mask, reach)
+    near = _disc(expected, reach)
     ring = _disc(near, reach) & ~near & compared
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
         return None  # the camera's motion does not explain the surroundings
-    wanted = (differs & near & ~here.mask).astype(np.uint8)
+    missed = np.zeros_like(here.mask)
+    for gap in gaps:
+        missed |= gap.support & differs & gap.resembles(here.image)
+    soft = cv2.morphologyEx(missed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    missed = np.asarray(cv2.morphologyEx(soft, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0)
+    known = here.mask | missed
+    near = _disc(known, reach)
+    wanted = (differs & near & ~known).astype(np.uint8)
     wanted = cv2.morphologyEx(wanted, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    total, parts = cv2.connectedComponents(wanted | here.mask.astype(np.uint8))
-    touching = np.unique(parts[here.mask])
+    total, parts = cv2.connectedComponents(wanted | known.astype(np.uint8))
+    touching = np.unique(parts[known])
     added = np.isin(parts, touching[touching > 0]) & (wanted > 0)
-    if total < 2 or not added.any() or added.sum() > MOST_ADDED * here.mask.sum():
-        return None
-    return np.asarray(added)
+    if total < 2 or added.sum() > MOST_ADDED * known.sum():
+        added = np.zeros_like(known)
+    added |= missed
+    return added if added.any() else None
 
 
 def _aligned(here: _Small, other: _Small, reach: int) -> npt.NDArray[np.float32] | None:

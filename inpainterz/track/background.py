@@ -14,6 +14,9 @@ from inpainterz.types import Mask
 Map = npt.NDArray[np.floating[Any]]
 """(H, W) or (H, W, C), float32."""
 
+_CALM = 4.0
+"""Differences beyond so many medians are something that moves, not noise or parallax."""
+
 
 class Background:
     """The colours of the background as last seen free, in the coordinates of the current frame."""
@@ -74,8 +77,11 @@ class Background:
                 np.minimum(best, ((own - shifted) ** 2).sum(-1), out=best)
         best = np.sqrt(best)
         known = (free & (seen > 0.5)).astype(np.float32)
+        # what moves there, and what the mask lacks of the object, is not what is usual
+        calm = best[known > 0][:: max(1, int(known.sum()) // 4096)]
+        noise = np.minimum(best, _CALM * float(np.median(calm)) + 1.0 if len(calm) else 0.0)
         window = (2 * reach + 1, 2 * reach + 1)
         weight = cv2.blur(known, window)
-        overall = float((best * known).sum() / max(1.0, float(known.sum())))
-        usual = (cv2.blur(best * known, window) + 0.02 * overall) / (weight + 0.02)
+        overall = float((noise * known).sum() / max(1.0, float(known.sum())))
+        usual = (cv2.blur(noise * known, window) + 0.02 * overall) / (weight + 0.02)
         return best / (usual + 2.0), np.asarray(seen, np.float32)

@@ -38,6 +38,15 @@ class Options:
             raise OptionError("smoothness_px is outside 0..100")
 
 
+_FOREIGN = 3.0
+"""Log odds against a pixel that came from something else that moves."""
+
+_ALIKE = 0.3
+"""A mask that is less like the object than this share of what was usual is not the object."""
+
+_MOVES = 2.5
+"""Differences from the background beyond this are something that stands before it."""
+
 STILL_PX = 0.7
 """What moves less than this a frame beside the camera's motion stands still in the scene."""
 
@@ -62,6 +71,7 @@ class _Object:
     lost: int = 0  # frames since it was last seen
     steps: int = 0
     confidence: float = 1.0
+    alike: float = 0.0  # mean log ratio of likeness of its pixels, of late
     speed: float = 0.0  # px a frame beside the camera's motion, the highest of late
 
 
@@ -74,6 +84,7 @@ class _State:
     background: Background
     random: np.random.Generator
     still: Map  # (h, w) for how many frames a pixel has stood still in the scene
+    foreign: Map  # (h, w) 0..1, what moves and belongs to none of the objects
     objects: dict[int, _Object] = field(default_factory=dict)
 
 
@@ -100,8 +111,14 @@ class BuiltinTracker:
             if state is None or frame.shot != state.shot:
                 # nothing is known of what a cut brings
                 background = Background(*view.grey.shape)
-                still = np.zeros(view.grey.shape, np.float32)
-                state = _State(frame.shot, view, background, np.random.default_rng(0), still)
+                state = _State(
+                    frame.shot,
+                    view,
+                    background,
+                    np.random.default_rng(0),
+                    np.zeros(view.grey.shape, np.float32),
+                    np.zeros(view.grey.shape, np.float32),
+                )
             self._follow(state, view)
             out = _compose(frame.image, {k: o.belief for k, o in state.objects.items()})
             if prompt is not None:
@@ -183,11 +200,23 @@ class BuiltinTracker:
         )
         stands = ((moved.back - moved.camera) ** 2).sum(-1) < STILL_PX**2
         state.still = np.where(stands, np.asarray(motion.warp(state.still, back)) + 1, 0)
-        for thing in state.objects.values():
-            prior: Map = np.asarray(
+        state.foreign = np.asarray(
+            motion.warp(state.foreign, back, border=cv2.BORDER_CONSTANT), np.float32
+        )
+        priors: dict[int, Map] = {
+            label: np.asarray(
                 motion.warp(thing.belief, back, border=cv2.BORDER_CONSTANT), np.float32
             )
-            self._follow_one(state, thing, view, moved, matrix, prior)
+            for label, thing in state.objects.items()
+        }
+        for label, thing in state.objects.items():
+            foreign = state.foreign.copy()
+            for other, prior in priors.items():
+                if other != label:
+                    np.maximum(foreign, prior, out=foreign)
+            foreign[~moved.trusted] = 0
+            self._follow_one(state, thing, view, moved, matrix, priors[label], foreign)
+        _notice_others(state, view)
 
     def _follow_one(
         self,
@@ -197,6 +226,7 @@ class BuiltinTracker:
         moved: Moved,
         matrix: motion.Homography,
         prior: Map,
+        foreign: Map,
     ) -> None:
         """Find one object.
 
@@ -206,6 +236,7 @@ class BuiltinTracker:
             moved: the motion of the picture.
             matrix: the motion of the camera, from the last frame to this one.
             prior: (h, w) the object's last mask, carried along the flow.
+            foreign: (h, w) 0..1, what belonged to something else, carried along the flow.
         """
         last = thing.place
         still = _carry(matrix, last)  # where it would be, were it fixed to the background
@@ -224,7 +255,13 @@ class BuiltinTracker:
         near, lab = prior[crop], view.lab[crop]
         own = None if thing.lost else own_motion(moved, crop, near)
         if own is not None and (near > 0.5).sum() > 0.15 * last.size**2:
-            expected, thing.place = thing.place, own.carry(last)
+            expected, carried = thing.place, own.carry(last)
+            shown = min(1.0, 1.5 * float((near > 0.5).sum()) / last.size**2)
+            thing.place = Place(
+                expected.x + shown * (carried.x - expected.x),
+                expected.y + shown * (carried.y - expected.y),
+                last.size + shown * (carried.size - last.size),
+            )
             astray = np.hypot(thing.place.x - expected.x, thing.place.y - expected.y)
             if (
                 thing.steps >= 4
@@ -241,6 +278,11 @@ class BuiltinTracker:
         step = float(np.hypot(thing.place.x - still.x, thing.place.y - still.y))
         thing.speed = max(0.95 * thing.speed, min(step, thing.speed + 0.5))
         evidence = cues.evidence() - cues.left_behind(state.still[crop], thing.speed)
+        evidence -= _FOREIGN * foreign[crop] * (near < 0.5)
+        beside = (foreign[crop] > 0.3).astype(np.uint8)
+        if beside.any():  # what stands before the background may be one or the other
+            reach = 2 * max(2, int(0.4 * last.size)) + 1
+            evidence -= cues.strange() * cv2.dilate(beside, np.ones((reach, reach), np.uint8))
         belief = cut(
             -evidence,
             edge_weights(lab),
@@ -260,6 +302,11 @@ class BuiltinTracker:
         thing.belief = np.zeros_like(prior)
         thing.belief[crop] = belief
         kept = float((now & (near > 0.5)).sum()) / max(1.0, float((now | (near > 0.5)).sum()))
+        alike = float(np.maximum(cues.shown, cues.seen)[now].mean())
+        if beside.any() and thing.steps >= 4 and alike < _ALIKE * thing.alike:
+            self._lose(thing)
+            return
+        thing.alike = 0.9 * thing.alike + 0.1 * alike if thing.steps else alike
         whole = min(1.0, fullness, 1 / fullness)
         score = quality * (0.5 + 0.5 * kept) * (0.4 + 0.6 * whole)
         thing.confidence = min(score, 0.8 * thing.confidence + 0.2 * score)
@@ -306,7 +353,10 @@ class BuiltinTracker:
         free = np.ones(lab.shape[:2], np.bool_)
         differs, known = state.background.differs(lab, crop, free, int(0.5 * reach))
         odds = np.clip(odds, -4, 4) * 0.48 - 0.3
-        odds += (0.34 * known * (np.clip(differs, 0, 4) - 1.3))[::step, ::step]
+        differs = np.clip(differs, 0, 4)
+        odds += (known * (0.34 * (differs - 1.3) - 2.0 * np.clip(1.2 - differs, 0, 1)))[
+            ::step, ::step
+        ]
         shape, at = thing.good
         half = int(np.ceil(1.5 * place.size / step))
         scale = place.size / at.size / step
@@ -383,10 +433,48 @@ def _place(belief: Map) -> Place:
 
 
 def _learn_background(state: _State, view: _View) -> None:
-    taken = np.zeros(view.grey.shape, np.uint8)
+    taken = np.asarray(state.foreign > 0.5, np.uint8)
     for thing in state.objects.values():
         taken |= thing.belief > 0.05
     state.background.learn(view.lab, np.asarray(cv2.dilate(taken, np.ones((9, 9), np.uint8)) == 0))
+
+
+def _notice_others(state: _State, view: _View) -> None:
+    """Mark what stands before the background around the objects and is none of them.
+
+    A piece that touches an object may be a part of it that its mask lacks, and is marked only
+    where it was already marked before it came there.
+    """
+    own = np.zeros(view.grey.shape, np.bool_)
+    for thing in state.objects.values():
+        own |= thing.belief > 0.3
+    for thing in state.objects.values():
+        if thing.lost:
+            continue  # it may be any of them
+        room = int(16 + 1.6 * thing.place.size)
+        y0, x0 = max(0, int(thing.place.y) - room), max(0, int(thing.place.x) - room)
+        crop = np.s_[y0 : int(thing.place.y) + room, x0 : int(thing.place.x) + room]
+        near = own[crop]
+        if min(near.shape) < 8:
+            continue
+        reach = max(4, int(0.3 * thing.place.size))
+        differs, known = state.background.differs(view.lab[crop], crop, ~near, reach)
+        before = ((differs > _MOVES) & (known > 0.9)).astype(np.uint8)
+        before = cv2.morphologyEx(before, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        kernel = np.ones((2 * max(1, int(0.3 * thing.place.size)) + 1,) * 2, np.uint8)
+        around = cv2.dilate(near.astype(np.uint8), kernel)
+        if before[around == 0].mean() > 0.3:
+            continue  # the camera's motion does not explain the background
+        _, pieces, facts, _ = cv2.connectedComponentsWithStats(before | around)
+        small = np.flatnonzero(facts[:, cv2.CC_STAT_AREA] < 0.15 * thing.place.size**2)
+        touching = np.unique(pieces[near])
+        apart = (before > 0) & ~np.isin(pieces, np.concatenate([touching, small]))
+        # what stood before the background and does no more is gone
+        foreign = state.foreign[crop] * np.where((known > 0.9) & (differs < 1.2), 0.3, 1)
+        foreign *= 0.95
+        foreign[apart] = np.minimum(1, foreign[apart] + 0.5)
+        foreign[near] = 0
+        state.foreign[crop] = foreign
 
 
 def create(options: Options, device: str = "auto") -> BuiltinTracker:

@@ -118,11 +118,12 @@ class Cues:
         at hand.
         """
         return np.asarray(
-            -1.1
-            + 0.48 * self.shown
-            + 0.3 * self.seen * self.new
-            + 0.4 * self.known * (self.differs - 1.3)
-            + 0.25 * self.moves
+            -1.0
+            + 0.55 * self.shown
+            + 0.15 * self.seen * self.new
+            + 0.5 * self.known * (self.differs - 1.3)
+            - 0.6 * self.known * np.clip(1.2 - self.differs, 0, 1.2)
+            + 0.2 * self.moves
         )
 
     def evidence(self) -> Map:
@@ -132,9 +133,13 @@ class Cues:
         an object uncovers would otherwise stay behind as a part of it.
         """
         sure = self.trust * np.clip(1 - 0.5 * self.mismatch, 0, 1)
-        past = 0.3 * self.prior * sure + self.depth
+        past = 0.25 * self.prior * sure + 1.3 * self.depth
         along = 1 / (1 + np.exp(-1.5 * (self.moves + 1.5)))
         return np.asarray(self.fresh() + past * np.where(past > 0, along, 1))
+
+    def strange(self) -> Map:
+        """What `fresh` says for pixels only because they are not the background."""
+        return np.asarray(0.5 * self.known * self.new * np.maximum(self.differs - 1.3, 0))
 
     def left_behind(self, still: Map, speed: float) -> Map:
         """What speaks against pixels that stand still in the scene while the object walks on.
