@@ -42,6 +42,17 @@ pytestmark = [
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("gradio", reason="gradio is not installed")
 
+PUBLIC = (
+    "plan",
+    "segment",
+    "list_objects",
+    "start_removal",
+    "job_status",
+    "get_result",
+    "cancel",
+)
+"""Every endpoint that may be public; another one is a leak."""
+
 SCENE = clips.Scene(width=160, height=120, frames=20, seed=3)
 OTHER = clips.Scene(width=96, height=128, frames=12, seed=8)
 
@@ -118,7 +129,7 @@ class Tab:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self._home = server.address
         self.page.goto(server.address)
-        self.page.wait_for_selector(".iz-drop")
+        self.page.wait_for_selector(".iz[data-ready]")
 
     def _route(self, route: Any) -> None:
         if route.request.url.startswith((self._home, "data:", "blob:")):
@@ -226,20 +237,34 @@ def test_from_the_upload_to_the_clean_clip(browser: Any, server: Server, tmp_pat
     assert tab.tinted() > 100  # the overlay has moved along
     assert page.inner_text(".iz-time output") == f"Frame {SCENE.frames} of {SCENE.frames}"
 
+    page.click('.iz-strip button[data-frame="0"]')  # the filmstrip
+    page.wait_for_selector('.iz-stage[data-frame="0"]')
+
     tab.remove()
     assert tab.download("clean", tmp_path / "clean.mp4") == "square-clean.mp4"
     check_clean(tmp_path / "clean.mp4", SCENE)
     assert tab.download("masks", tmp_path / "masks.zip") == "square-masks.zip"
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('video')].every(v => v.readyState >= 2)"
+    assert tab.download("report", tmp_path / "report.json") == "square-report.json"
+    films = "[...document.querySelectorAll('video')]"
+    for mode in ("wipe", "map"):
+        page.click(f'button[data-mode="{mode}"]')
+        page.wait_for_function(f"() => {films}.every(v => v.readyState >= 2)")
+        assert page.evaluate(f"() => {films}.map(v => [v.videoWidth, v.videoHeight])") == [
+            [160, 120],
+            [160, 120],
+        ]
+    page.evaluate(
+        "() => { const bar = document.querySelector('.iz-seek'); bar.value = 500;"
+        " bar.dispatchEvent(new Event('input')); }"
     )
-    sizes = page.evaluate(
-        "() => [...document.querySelectorAll('video')].map(v => [v.videoWidth, v.videoHeight])"
-    )
-    assert sizes == [[160, 120], [160, 120]]
+    page.wait_for_function(f"() => {films}.every(v => Math.abs(v.currentTime - 0.4) < 0.05)")
+
+    page.reload()  # the address brings it back
+    page.wait_for_selector("#download-clean")
     page.click("#another")
     page.wait_for_selector(".iz-drop")
-    assert not list(server.temp.glob("inpainterz-page-*/tab-*/*"))
+    assert "job=" not in page.url
+    assert not list(server.temp.glob("inpainterz-page-*/tab-*"))
     tab.close()
 
 
@@ -287,6 +312,7 @@ def test_on_a_phone_a_bad_file_and_a_cancelled_job(
     page.wait_for_selector("#track:not([disabled])")
     assert page.is_disabled("#remove")
     assert page.locator(".iz-progress").count() == 0
+    assert not running(server)
 
     page.click("#track")  # and again, now that the cuts are known
     page.wait_for_selector(".iz-progress")
@@ -294,24 +320,102 @@ def test_on_a_phone_a_bad_file_and_a_cancelled_job(
     tab.close()
 
 
-def test_a_job_ends_with_its_tab(browser: Any, server: Server, tmp_path: Path) -> None:
+def running(server: Server) -> list[Path]:
+    """What is being followed."""
+    return list(server.temp.glob("inpainterz-page-*/tab-*/masks.new"))
+
+
+def test_a_job_survives_a_reload_and_belongs_to_one(
+    browser: Any, server: Server, tmp_path: Path
+) -> None:
     tab = Tab(browser, server)
-    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 240, 3)).path)
+    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 100, 3)).path)
     tab.click(*centre(SCENE, 0))
     tab.page.click("#track")
     tab.page.wait_for_selector(".iz-progress")
-    running = server.temp.glob("inpainterz-page-*/tab-*/masks.new")
-    assert len(list(running)) == 1
-    tab.close()  # in the middle of the job, which must not go on for nobody
-    deadline = time.monotonic() + 60
-    while list(server.temp.glob("inpainterz-page-*/tab-*/masks.new")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    address = tab.page.url
+    assert "?job=" in address
+    tab.page.goto("about:blank")  # nobody looks
+    stranger = Tab(browser, server)
+    stranger.page.goto(address)
+    stranger.page.wait_for_selector("#clip-status .wrong")
+    assert "no such job" in stranger.page.inner_text("#clip-status")
+    stranger.close()
+    tab.page.goto(address)
+    tab.page.wait_for_selector(".iz-progress, #remove:not([disabled])")
+    tab.page.wait_for_selector("#remove:not([disabled])")
+    tab.page.click("#again")
+    tab.page.wait_for_selector(".iz-drop")
+    tab.close()
 
 
-def test_files_of_a_tab_and_nothing_else_are_served(server: Server) -> None:
-    for path in ("/etc/passwd", str(Path(__file__)), str(server.temp), "app.py"):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{server.address}/gradio_api/file={path}", timeout=20)
-        assert refused.value.code in (403, 404)
-        refused.value.close()
+def test_by_keyboard_in_korean_and_dark(browser: Any, server: Server, tmp_path: Path) -> None:
+    tab = Tab(browser, server, locale="ko-KR", color_scheme="dark")
+    page = tab.page
+    assert page.evaluate("document.documentElement.lang") == "ko"
+    assert page.inner_text("#example") == "영상이 없나요? 예제를 사용해 보세요"
+    tab.upload(clips.make(tmp_path / "square.mp4", SCENE).path)
+    page.focus(".iz-view")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector('.iz-stage[data-frame="1"]')
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector('.iz-stage[data-frame="0"]')
+    x, y = centre(SCENE, 0)
+    across, down = ("d" if x > 0.5 else "a"), ("s" if y > 0.5 else "w")
+    for _ in range(round(abs(x - 0.5) * 100)):  # the cross starts in the middle
+        page.keyboard.press(across)
+    for _ in range(round(abs(y - 0.5) * 75)):
+        page.keyboard.press(down)
+    page.keyboard.press("Enter")
+    page.wait_for_selector('.iz-stage[data-marks="1"]')
+    assert tab.tinted() > 100
+    page.keyboard.press("+")
+    assert float(page.get_attribute(".iz-view", "data-zoom")) > 1.5
+    page.keyboard.press("Control+z")
+    page.wait_for_selector('.iz-stage[data-marks="0"]')
+    page.click("#tab-brush")
+    page.keyboard.press("Tab")
+    page.focus(".iz-view")
+    page.keyboard.press("Enter")  # a dab where the cross is
+    page.wait_for_selector("#track:not([disabled])")
+    tab.close()
+
+
+def test_a_program_removes_through_the_endpoints(server: Server, tmp_path: Path) -> None:
+    gradio_client = pytest.importorskip("gradio_client")
+    source = clips.make(tmp_path / "square.mp4", SCENE).path
+    client = gradio_client.Client(server.address, verbose=False, download_files=str(tmp_path))
+    try:
+        public = client.view_api(return_format="dict", print_info=False)
+        assert sorted(public["named_endpoints"]) == sorted(f"/{name}" for name in PUBLIC)
+        assert not public["unnamed_endpoints"]
+        planned = client.predict(gradio_client.handle_file(source), api_name="/plan")
+        job = planned["job"]
+        assert (planned["width"], planned["frames"], planned["sound"]) == (160, 20, True)
+        x, y = centre(SCENE, 0)
+        found = client.predict(job, 0, [[x * 160, y * 120]], api_name="/segment")
+        assert found["area_px"] > 100 and found["mask"].startswith("data:image/png;base64,")
+        listed = client.predict(job, api_name="/list_objects")
+        assert [o["object_id"] for o in listed] == [1] and not listed[0]["followed"]
+        with pytest.raises(gradio_client.exceptions.AppError, match="no result yet"):
+            client.predict(job, api_name="/get_result")
+        started = client.predict(job, api_name="/start_removal")
+        assert started["state"] in ("waiting", "running")
+        stopped = client.predict(job, api_name="/cancel")
+        assert stopped["state"] == "idle"
+        client.predict(job, api_name="/start_removal")
+        deadline = time.monotonic() + 120
+        while (status := client.predict(job, api_name="/job_status"))["state"] != "done":
+            assert status["state"] in ("waiting", "running"), status
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+        files = client.predict(job, api_name="/get_result")["files"]
+        with urllib.request.urlopen(server.address + files["clean"], timeout=30) as got:
+            (tmp_path / "clean.mp4").write_bytes(got.read())
+        check_clean(tmp_path / "clean.mp4", SCENE)
+        for unknown in ("0" * 32, "", job[:-1] + ("0" if job[-1] != "0" else "1")):
+            for name in ("list_objects", "job_status", "get_result", "cancel", "start_removal"):
+                with pytest.raises(gradio_client.exceptions.AppError, match="no such job"):
+                    client.predict(unknown, api_name=f"/{name}")
+    finally:
+        client.close()

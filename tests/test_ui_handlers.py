@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import socket
+import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,11 +13,11 @@ import clips
 import numpy as np
 import pytest
 
-from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError, VideoOpenError
-from inpainterz.masks import decode_labels
+from inpainterz.errors import InputError, PromptError, VideoOpenError
+from inpainterz.masks import decode_labels, encode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.types import Image, Mask, Segmentation
-from inpainterz.ui import handlers, proxy, render
+from inpainterz.ui import handlers, proxy
 from inpainterz.ui.session import Session, pack, unpack
 from inpainterz.video.reader import VideoReader
 
@@ -68,11 +67,11 @@ def overlap(a: Mask, b: Mask) -> float:
 
 
 def run(steps: Iterator[Session]) -> list[tuple[str, int, int | None]]:
-    """All steps of a job, as (title, done, total) at each."""
+    """All steps of a job, as (work, done, total) at each."""
     told = []
     for session in steps:
         if session.job is not None:
-            told.append((session.job.title, session.job.done, session.job.total))
+            told.append((session.job.work, session.job.done, session.job.total))
     return told
 
 
@@ -233,6 +232,13 @@ def test_undo_redo_and_reset(opened: Session, engines: Engines) -> None:
         ("paint", [5, 5], None),
         (["add"], [5, 5], None),
         (None, [5, 5], None),
+        ("mask", [5, 5], None),
+        ("brush", [5, 5, 5], None),
+        ("brush", [], None),
+        ("brush", [1e9, 5], None),
+        ("brush", [5.0] * 4002, None),
+        ("erase", [5, 5], None),
+        ("add", [10**400, 5], None),
         ("exclude", [5, 5], None),
         ("add", [5, 5], 13),
         ("add", [5, 5], -1),
@@ -245,8 +251,104 @@ def test_what_no_click_can_be_is_refused(
     opened: Session, engines: Engines, kind: object, at: object, frame: object
 ) -> None:
     with pytest.raises(PromptError):
-        handlers.mark(opened, engines, kind, at, frame)
+        handlers.mark(opened, engines, kind, at, frame, radius_px=4)
     assert not opened.marks and not opened.answers
+
+
+@pytest.mark.parametrize("radius", [None, 0, -3, "4", True, float("nan"), 1e9])
+def test_a_brush_has_a_size(opened: Session, engines: Engines, radius: object) -> None:
+    with pytest.raises(PromptError, match="brush"):
+        handlers.mark(opened, engines, "brush", [5, 5], radius_px=radius)
+    assert not opened.marks
+
+
+def test_painting_adds_pixels_and_erasing_takes_them_away(
+    opened: Session, engines: Engines
+) -> None:
+    handlers.mark(opened, engines, "brush", [30, 40, 70, 40], radius_px=5)
+    painted = opened.view(0) == 1
+    assert painted[40, 25] and painted[40, 50] and painted[44, 50] and not painted[48, 50]
+    assert abs(int(painted.sum()) - (40 * 10 + 3.14 * 25)) < 60
+    handlers.mark(opened, engines, "erase", [50, 40], radius_px=8)
+    left = opened.view(0) == 1
+    assert not left[40, 50] and left[40, 30] and left[40, 70]
+    # a click now corrects what was painted: it does not throw it away
+    x, y = middle(0)
+    handlers.mark(opened, engines, "add", [x, y])
+    joined = opened.view(0) == 1
+    assert joined[left].all() and overlap(joined & SCENE.mask(0), SCENE.mask(0)) > 0.6
+    for _ in range(3):
+        handlers.undo(opened)
+    assert not opened.view(0).any()
+
+
+def test_an_object_has_a_name_and_can_be_hidden(opened: Session, engines: Engines) -> None:
+    clicked(opened, engines)
+    handlers.name_object(opened, 1, "  the <b>walker</b>\n" + "x" * 100)
+    assert opened.names[1].startswith("the <b>walker</b>x") and len(opened.names[1]) == 40
+    handlers.show_object(opened, 1, False)
+    assert opened.hidden == {1} and opened.view(0).any()
+    handlers.show_object(opened, 1, True)
+    handlers.name_object(opened, 1, " ")
+    assert not opened.hidden and not opened.names
+    with pytest.raises(PromptError):
+        handlers.name_object(opened, 1, 7)
+    with pytest.raises(PromptError):
+        handlers.name_object(opened, 2, "x")
+
+
+def masks_zip(path: Path, frames: range) -> Path:
+    with zipfile.ZipFile(path, "w") as bundle:
+        for index in frames:
+            bundle.writestr(f"{index:06d}.png", encode_labels(SCENE.mask(index).astype(np.uint8)))
+    return path
+
+
+def test_masks_of_all_frames_are_taken_as_followed(
+    opened: Session, engines: Engines, tmp_path: Path
+) -> None:
+    handlers.import_masks(opened, masks_zip(tmp_path / "all.zip", range(SCENE.frames)))
+    assert opened.tracked and not opened.stale and opened.labels == [1]
+    assert (opened.view(7) == SCENE.mask(7)).all()
+    run(handlers.remove(opened, engines, FILL))
+    assert opened.result is not None
+    # and what a removal gives is taken again: the project file
+    project = tmp_path / "project.zip"
+    project.write_bytes(opened.result.project.read_bytes())
+    handlers.back(opened)
+    handlers.reset(opened)
+    handlers.import_masks(opened, project)
+    assert opened.tracked and (opened.view(7) == SCENE.mask(7)).all()
+
+
+def test_masks_of_some_frames_are_prompts(
+    opened: Session, engines: Engines, tmp_path: Path
+) -> None:
+    handlers.import_masks(opened, masks_zip(tmp_path / "two.zip", range(3, 5)))
+    assert not opened.tracked and opened.prompted() == [3, 4]
+    handlers.seek(opened, 6)
+    one = tmp_path / "one.png"
+    one.write_bytes(encode_labels(SCENE.mask(6).astype(np.uint8) * 2))
+    handlers.import_masks(opened, one)
+    assert opened.prompted() == [3, 4, 6] and opened.labels == [1, 2]
+    handlers.undo(opened)
+    assert opened.prompted() == [3, 4]
+
+
+def test_bad_masks_are_told(opened: Session, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    for content in (
+        b"no picture",
+        encode_labels(np.zeros((96, 128), np.uint8)),
+        encode_labels(np.ones((9, 12), np.uint8)),
+        encode_labels(np.full((96, 128), 9, np.uint8)),
+        masks_zip(tmp_path / "past.zip", range(0, 40, 39)).read_bytes()[:-40],
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(InputError):
+            handlers.import_masks(opened, bad)
+    assert not opened.marks and not opened.tracked
+    assert not (opened.folder / "masks.new").exists()
 
 
 @pytest.mark.parametrize("label", [0, 2, -1, None, "1", 1.5, True, float("nan")])
@@ -388,6 +490,15 @@ def test_the_square_is_gone(followed: Session, engines: Engines) -> None:
         assert len(bundle.namelist()) == SCENE.frames
         assert decode_labels(bundle.read("000005.png")).shape == (96, 128)
     assert made.frames_with_hole == SCENE.frames and made.seen_px > 0
+    for film in (made.overlay, made.origin_view):
+        with VideoReader(film) as video:
+            assert len(video) == SCENE.frames and proxy.plays(video.info)
+    report = json.loads(made.report.read_text("utf-8"))
+    assert report["frames"] == SCENE.frames and report["engines"]["inpaint"] == "builtin"
+    assert report["seen_px"] == made.seen_px
+    with zipfile.ZipFile(made.project) as bundle:
+        told = json.loads(bundle.read("project.json"))
+        assert told["marks"][0]["kind"] == "add" and len(bundle.namelist()) == 1 + SCENE.frames
     handlers.back(followed)
     assert followed.phase == "select" and followed.result is made
     handlers.forth(followed)
@@ -422,133 +533,6 @@ def test_a_clip_that_browsers_do_not_play_gets_a_view(
 )
 def test_names_of_downloads(name: str, stem: str) -> None:
     assert handlers._stem(handlers._plain_name(name)) == stem
-
-
-# ---------------------------------------------------------------- render
-
-
-def test_every_part_is_rendered_in_every_state(opened: Session, engines: Engines) -> None:
-    def parts() -> dict[str, render.Part]:
-        found = render.render(opened)
-        assert set(found) == set(render.PARTS)
-        return found
-
-    start = parts()
-    assert not start["track"]["interactive"] and not start["remove"]["interactive"]
-    clicked(opened, engines)
-    marked = parts()
-    assert marked["track"]["interactive"] and not marked["remove"]["interactive"]
-    assert marked["stage"]["value"]["overlay"].startswith("data:image/png;base64,")
-    steps = handlers.track(opened, engines)
-    next(steps)
-    busy = parts()
-    assert busy["cancel"]["visible"] and not busy["track"]["interactive"]
-    assert busy["timer"]["active"] and "progressbar" in busy["status"]["value"]
-    run(steps)
-    done = parts()
-    assert done["remove"]["interactive"] and not done["track"]["interactive"]
-    assert not done["cancel"]["visible"]
-    run(handlers.remove(opened, engines, FILL))
-    result = parts()
-    assert result["result_step"]["visible"] and not result["select_step"]["visible"]
-    assert result["result"]["value"]["clean"].startswith("gradio_api/file=")
-    handlers.start_over(opened)
-    assert parts()["clip_step"]["visible"]
-
-
-def test_what_the_user_wrote_never_becomes_html(session: Session, clip: Path) -> None:
-    upload(session, clip, "<img src=x onerror=alert(1)>.mp4")
-    session.notice = "<script>alert(1)</script>"
-    parts = render.render(session)
-    for name in ("head", "facts", "objects", "status"):
-        assert not re.search(r"<(script|img)", parts[name]["value"])
-
-
-def test_the_frame_count_and_doubts_are_told_from_one(followed: Session) -> None:
-    followed.doubtful = (3, 4, 5, 9)
-    told = render.status(followed)
-    assert 'data-frame="3">4<' in told and 'data-frame="9">10<' in told
-    assert 'data-frame="4"' not in told
-
-
-# ---------------------------------------------------------------- the page's own
-
-
-def test_errors_become_sentences(session: Session, tmp_path: Path) -> None:
-    gradio = pytest.importorskip("gradio")
-    from inpainterz.ui.page import _Wiring, sentence
-
-    wiring = _Wiring(tmp_path, gradio.State(None), [])
-
-    def fails(error: Exception) -> str:
-        def handler(_: Session) -> Session:
-            raise error
-
-        steps = wiring._run(session, handler)
-        shown = next(steps)
-        assert shown[0] is session
-        with pytest.raises(gradio.Error) as told:
-            next(steps)
-        return str(told.value.message)
-
-    assert fails(PromptError("<b>no</b>", "Click")) == "&lt;b&gt;no&lt;/b&gt;. Click."
-    path = session.folder / "out" / "x.mp4"
-    assert sentence(session, InpainterzError(f"{path} is full")) == "Out/x.mp4 is full."
-
-
-@pytest.mark.logs_errors
-def test_what_nobody_expected_is_logged_and_told_plainly(
-    session: Session, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    gradio = pytest.importorskip("gradio")
-    from inpainterz.ui.page import SORRY, _Wiring
-
-    def handler(_: Session) -> Session:
-        raise ZeroDivisionError("secret detail")
-
-    steps = _Wiring(tmp_path, gradio.State(None), [])._run(session, handler)
-    next(steps)
-    with pytest.raises(gradio.Error) as told:
-        next(steps)
-    assert told.value.message == SORRY
-    assert "secret detail" in caplog.text
-
-
-@pytest.mark.parametrize("values", [(False, None, 2), (False, "x", 2), (False, 1e9, 2)])
-def test_settings_are_checked(values: tuple[Any, Any, Any]) -> None:
-    pytest.importorskip("gradio")
-    from inpainterz.ui.page import _fill
-
-    with pytest.raises(OptionError):
-        _fill(*values)
-    assert _fill(True, None, 2) == FillOptions(feather_px=2)
-
-
-def test_engines_are_loaded_once_and_never_swapped(engines: Engines) -> None:
-    pytest.importorskip("gradio")
-    from inpainterz.ui.page import Shelf
-
-    shelf = Shelf(None)
-    first = shelf.get({})
-    assert shelf.get({"track": "builtin"}) is first
-    with pytest.raises(OptionError, match="no track engine called 'other'"):
-        shelf.get({"track": "other"})
-    other = Shelf(replace(engines, names={**engines.names, "inpaint": "mine"}))
-    picked = other.get({"inpaint": "builtin"})
-    assert picked.names["inpaint"] == "builtin" and picked.inpainter is not engines.inpainter
-    assert picked.tracker is engines.tracker
-    assert other.get({"inpaint": "builtin"}).inpainter is picked.inpainter
-
-
-def test_a_taken_port_is_told() -> None:
-    pytest.importorskip("gradio")
-    from inpainterz.ui.page import check_port
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(OptionError, match="cannot listen on"):
-            check_port("127.0.0.1", taken.getsockname()[1])
 
 
 def test_masks_pack_and_unpack() -> None:

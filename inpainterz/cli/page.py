@@ -39,9 +39,28 @@ def serve(
     engine_set: EngineSet = "builtin",
     engine_option: EngineOptions = None,
     weights_dir: WeightsFolder = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Tighter limits, for a page that strangers use.")
+    ] = False,
+    auth: Annotated[
+        str,
+        typer.Option(
+            metavar="USER:PASSWORD",
+            envvar="INPAINTERZ_AUTH",
+            help="Answer nothing without this name and password.",
+            show_default=False,
+        ),
+    ] = "",
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Offer the endpoints as MCP tools too.")
+    ] = False,
 ) -> None:
     """Serve the web page on this machine."""
     import importlib.util
+
+    user, colon, password = auth.partition(":")
+    if auth and not (user and colon and password):
+        raise OptionError("--auth must be USER:PASSWORD", "Both are needed")
 
     if importlib.util.find_spec("gradio") is None:
         raise EngineUnavailable(
@@ -55,7 +74,8 @@ def serve(
     def ready(address: str) -> None:
         err().print(f"The page is at {address} (Ctrl-C ends it)", markup=False)
 
-    run(host=host, port=port, engines=loaded, ready=ready)
+    login = (user, password) if auth else None
+    run(host=host, port=port, engines=loaded, ready=ready, public=public, login=login, mcp=mcp)
 
 
 def demo(

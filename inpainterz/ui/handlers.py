@@ -1,20 +1,21 @@
 """What each event of the page does: session in, session out. No component is touched here.
 
-Handlers that take long are generators: they yield the session now and then so that progress can
-be shown, and free everything when they are closed or when the session's job is told to stop.
+Work that takes long is a generator: it yields the session between two frames, looks whether its
+job is told to stop, and frees everything when it is closed. Who runs it stands in desk.py.
 Whatever comes from the browser is checked here, also what the page itself would never send.
 """
 
 from __future__ import annotations
 
-import base64
+import json
 import logging
 import math
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Generator, Iterable, Iterator
+import zipfile
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,31 +26,46 @@ import numpy as np
 
 from inpainterz import example, pipeline
 from inpainterz.engines import Inpainter
-from inpainterz.errors import InpainterzError, InputError, PromptError
-from inpainterz.masks import MaskStore
+from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError
+from inpainterz.masks import MaskStore, checked, decode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.preview import overlay
-from inpainterz.types import Frame, Image, Inpainted, Mask, Origin, Prompt
+from inpainterz.types import (
+    Frame,
+    Image,
+    Inpainted,
+    LabelMap,
+    Mask,
+    Origin,
+    Prompt,
+    Tracked,
+)
 from inpainterz.ui import proxy
 from inpainterz.ui.session import (
+    MOST_LETTERS,
     MOST_MARKS,
     MOST_OBJECTS,
+    PAINTED,
     Clip,
     Job,
     Kind,
     Mark,
     Result,
     Session,
+    Work,
     pack,
 )
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.shots import find_cuts
-from inpainterz.video.writer import VideoWriter
+from inpainterz.video.writer import VideoWriter, WriteOptions
 
 log = logging.getLogger(__name__)
 
 VIEW_SIDE_PX = 1280
 """Longest side of a frame as it is sent to the browser."""
+
+THUMB_SIDE_PX = 200
+"""Longest side of a picture of the filmstrip."""
 
 LIVE_SIDE_PX = 720
 """Longest side of the newest frame while a job runs."""
@@ -63,8 +79,12 @@ MOST_PICTURES = 200
 CUT_REACH = 48
 """How far around a frame cuts are looked for before the whole clip was searched, in frames."""
 
-STUDYING = "Looking at what is behind"
-"""What an inpainter does before its first frame comes out."""
+MOST_STROKE_POINTS = 2000
+"""How many points one stroke of the brush may have."""
+
+SEEN_COLOUR = (29, 132, 226)
+INVENTED_COLOUR = (244, 162, 36)
+"""How the map of the result tints what other frames show, and what was invented."""
 
 Steps = Generator[Session]
 
@@ -99,21 +119,21 @@ def open_upload(session: Session, uploads: Path, path: object, name: object) -> 
     return _open(session, found, name)
 
 
-def open_example(session: Session) -> Steps:
+def open_example(session: Session, job: Job | None = None) -> Steps:
     """Take the example clip, which may have to be made first.
 
     Raises:
         InpainterzError: it cannot be made.
     """
-    _idle(session)
-    session.job = Job("Getting the example clip", started=time.monotonic())
+    job = _claim(session, job, "example")
     try:
         yield session
         made = example.prepare()
     finally:
         session.job = None
-    _open(session, made.path, made.path.name)
-    session.frame = min(made.prompts)
+    if not job.stop:
+        _open(session, made.path, made.path.name)
+        session.frame = min(made.prompts)
     yield session
 
 
@@ -191,9 +211,12 @@ def picture(session: Session, frame: int) -> Path:
     """A JPEG of a frame in the session's folder; the `MOST_PICTURES` newest are kept.
 
     Raises:
+        PromptError: there is no such frame.
         VideoDecodeError: the clip is damaged there.
     """
     clip = _clip(session)
+    if not 0 <= frame < clip.frames:
+        raise PromptError(f"there is no frame {frame}", f"The last is {clip.frames - 1}")
     folder = session.folder / "view"
     path = folder / f"{frame:06d}.jpg"
     if not path.is_file():
@@ -207,6 +230,22 @@ def picture(session: Session, frame: int) -> Path:
         for old in kept[: max(0, len(kept) - MOST_PICTURES)]:
             old.unlink(missing_ok=True)
     return path
+
+
+def thumbnail(session: Session, frame: int) -> bytes:
+    """A small JPEG of a frame with its objects tinted.
+
+    Raises:
+        PromptError: there is no such frame.
+        VideoDecodeError: the clip is damaged there.
+    """
+    data = np.frombuffer(picture(session, frame).read_bytes(), np.uint8)
+    image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    scale = THUMB_SIDE_PX / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    labels = cv2.resize(session.view(frame), (width, height), interpolation=cv2.INTER_NEAREST)
+    return jpeg(overlay(small, np.asarray(labels, np.uint8)), THUMB_SIDE_PX)
 
 
 def look(session: Session, engines: Engines) -> Session:
@@ -234,20 +273,27 @@ def _look(session: Session, clip: Clip, engines: Engines, frame: int) -> None:
 
 
 def mark(
-    session: Session, engines: Engines, kind: object, at: object, frame: object = None
+    session: Session,
+    engines: Engines,
+    kind: object,
+    at: object,
+    frame: object = None,
+    *,
+    radius_px: object = None,
 ) -> Session:
-    """A click or a box on a frame, for the object in hand.
+    """A click, a box or a stroke on a frame, for the object in hand.
 
-    In a frame where the object is known from following it, a click corrects: what lies under an
-    added click joins the mask, what lies under an excluded one leaves it. Elsewhere all clicks
-    together are one prompt.
+    In a frame where the object is known from following it, or where it was painted, a click
+    corrects: what lies under an added click joins the mask, what lies under an excluded one
+    leaves it. Elsewhere all clicks together are one prompt. A stroke is pixels, no prompt.
 
     Args:
         session: the tab.
         engines: its segmenter answers.
-        kind: "add", "exclude" or "box".
-        at: x, y or x0, y0, x1, y1 in source pixels.
+        kind: "add", "exclude", "box", "brush" or "erase".
+        at: x, y; or x0, y0, x1, y1; or the points of a stroke x, y, x, y, ...; source pixels.
         frame: the one that the user saw; None: the one in view.
+        radius_px: of the brush, in source pixels.
 
     Raises:
         PromptError: it does not fit the frame, or nothing was found there.
@@ -258,6 +304,8 @@ def mark(
     if frame is not None and frame != session.frame:
         seek(session, frame)
     tool = _tool(kind)
+    if tool in PAINTED:
+        return _paint(session, tool, at, radius_px)
     place = _place(at, 4 if tool == "box" else 2)
     if tool == "box":
         x0, x1 = sorted((place[0], place[2]))
@@ -267,12 +315,11 @@ def mark(
             raise PromptError("the box is too small", "Drag it around the whole object")
     elif not (0 <= place[0] < clip.width and 0 <= place[1] < clip.height):
         raise PromptError("the click is outside the frame")
-    if len(session.marks) >= MOST_MARKS:
-        raise PromptError("there are too many clicks", "Undo some, or reset")
+    _room_for_a_mark(session)
     index, label = session.frame, session.label
     _look(session, clip, engines, index)
     before = session.answers.get((index, label))
-    base = _tracked(session, index, label)
+    base = _known(session, index, label)
     if base is not None:
         found = _correct(session, engines, base, tool, place)
     else:
@@ -290,21 +337,72 @@ def mark(
     if not found.any() and tool != "exclude":
         session.refining.pop(label, None)
         raise PromptError("nothing was found there", "Click the middle of the object")
-    after = pack(found)
-    session.marks.append(Mark(index, label, tool, place, before, after))
-    session.undone.clear()
-    session.put_answer(index, label, after)
+    _remember(session, Mark(index, label, tool, place, before, pack(found)))
     return session
 
 
-def _tracked(session: Session, frame: int, label: int) -> Mask | None:
-    """An object's mask that a correction starts from: followed, or corrected before."""
+def _remember(session: Session, made: Mark) -> None:
+    session.marks.append(made)
+    session.undone.clear()
+    session.put_answer(made.frame, made.label, made.after)
+
+
+def _room_for_a_mark(session: Session) -> None:
+    if len(session.marks) >= MOST_MARKS:
+        raise PromptError("there are too many clicks", "Undo some, or reset")
+
+
+def _paint(session: Session, tool: Kind, at: object, radius_px: object) -> Session:
+    """Add a stroke to the mask of the object in hand, or take it away."""
+    index, label = session.frame, session.label
+    radius = _number(radius_px)
+    if radius is None or not 0.5 <= radius <= max(session.size):
+        raise PromptError("the brush has no such size", "Choose another")
+    count = len(at) if isinstance(at, (list, tuple)) else 0
+    if count % 2 or not 2 <= count <= 2 * MOST_STROKE_POINTS:
+        raise PromptError("the stroke has no place in the frame", "Paint it again")
+    points = np.asarray(_place(at, count), np.float32).reshape(-1, 2)
+    reach = 2.0 * max(session.size)
+    if (np.abs(points) > reach).any():
+        raise PromptError("the stroke has no place in the frame", "Paint it again")
+    _room_for_a_mark(session)
+    known = session.view(index) == label
+    if tool == "erase" and not known.any():
+        raise PromptError("there is nothing to erase yet", "Click or paint the object first")
+    painted = _stroke(session.size, points, radius)
+    found = known | painted if tool == "brush" else known & ~painted
+    if not found.any() and tool == "brush":
+        raise PromptError("the stroke is outside the frame")
+    before = session.answers.get((index, label))
+    session.refining.pop(label, None)
+    _remember(session, Mark(index, label, tool, (), before, pack(np.asarray(found))))
+    return session
+
+
+def _stroke(size: tuple[int, int], points: np.ndarray, radius: float) -> Mask:
+    """The pixels (H, W) within `radius` of a line through points (N, 2) of x, y."""
+    canvas = np.zeros(size, np.uint8)
+    shift = 4  # fractions of a pixel, in bits
+    fixed = np.rint((points - 0.5) * (1 << shift)).astype(np.int32)
+    if len(fixed) > 1:
+        thick = max(1, round(2 * radius))
+        cv2.polylines(canvas, [fixed.reshape(-1, 1, 2)], False, 1, thick, cv2.LINE_8, shift)
+    for x, y in (fixed[0], fixed[-1]):
+        cv2.circle(canvas, (int(x), int(y)), round(radius * (1 << shift)), 1, -1, cv2.LINE_8, shift)
+    return canvas > 0
+
+
+def _known(session: Session, frame: int, label: int) -> Mask | None:
+    """An object's mask that a correction starts from: followed, painted, or corrected before."""
+    own = session.answer(frame, label)
+    painted = any((m.frame, m.label) == (frame, label) and m.kind in PAINTED for m in session.marks)
+    if painted and own is not None:
+        return own
     if not session.tracked:
         return None
     followed = session.masks().get(frame)
     if followed is None or not (followed == label).any():
         return None
-    own = session.answer(frame, label)
     return np.asarray(followed == label) if own is None else own
 
 
@@ -376,9 +474,17 @@ def reset(session: Session) -> Session:
     session.answers.clear()
     session.refining.clear()
     session.labels, session.label = [1], 1
-    session.followed, session.doubtful, session.result = None, (), None
-    session.masks().clear()
+    session.names.clear()
+    session.hidden.clear()
+    _forget_masks(session)
     return session
+
+
+def _forget_masks(session: Session) -> None:
+    session.followed, session.doubtful, session.result = None, (), None
+    session.trust = []
+    session.masks_made += 1
+    session.masks().clear()
 
 
 def add_object(session: Session) -> Session:
@@ -425,7 +531,10 @@ def delete_object(session: Session, label: object) -> Session:
     session.undone = [m for m in session.undone if m.label != gone]
     session.answers = {key: a for key, a in session.answers.items() if key[1] != gone}
     session.refining.pop(gone, None)
+    session.names.pop(gone, None)
+    session.hidden.discard(gone)
     session.result = None
+    session.masks_made += 1
     if (
         session.followed is not None
     ):  # a later object may get the same number: its old masks must be gone
@@ -443,32 +552,134 @@ def delete_object(session: Session, label: object) -> Session:
     return session
 
 
+def name_object(session: Session, label: object, name: object) -> Session:
+    """Call an object something; an empty name gives it its number back.
+
+    Raises:
+        PromptError: there is no such object, or the name is no text.
+    """
+    _idle(session)
+    known = _label(session, label)
+    if not isinstance(name, str):
+        raise PromptError("the name of an object is a text")
+    kept = "".join(c for c in name if c.isprintable()).strip()[:MOST_LETTERS]
+    if kept:
+        session.names[known] = kept
+    else:
+        session.names.pop(known, None)
+    return session
+
+
+def show_object(session: Session, label: object, visible: object) -> Session:
+    """Show the tint of an object, or hide it; what is removed does not change.
+
+    Raises:
+        PromptError: there is no such object.
+    """
+    known = _label(session, label)
+    if visible is True:
+        session.hidden.discard(known)
+    else:
+        session.hidden.add(known)
+    return session
+
+
+def import_masks(session: Session, path: Path) -> Session:
+    """Take masks that are already there.
+
+    A zip with a mask for each frame, such as the one that a removal gives or a project file, is
+    taken as what was followed. One that has only some frames, and a single picture, are what the
+    user showed there; the picture belongs to the frame in view.
+
+    Raises:
+        InputError: it cannot be read, or does not fit the clip.
+        PromptError: it marks nothing, or more objects than there may be.
+    """
+    clip = _clip(session)
+    _idle(session)
+    fresh = session.folder / "masks.new"
+    try:
+        with MaskStore(fresh) as store:
+            if zipfile.is_zipfile(path):
+                store.take(path, clip.frames, session.size)
+                maps = len(store.indices())
+            else:
+                data = path.read_bytes()
+                labels = checked(decode_labels(data), session.size, "the mask")
+                store.put(session.frame, labels)
+                maps = 1
+            found: set[int] = set()
+            for _, labels in store.items():
+                found.update(int(k) for k in np.unique(labels) if k)
+            if not found:
+                raise PromptError("the masks mark nothing", "A pixel above 0 is an object")
+            if max(found) > MOST_OBJECTS:
+                raise PromptError(
+                    f"there is an object {max(found)} in the masks",
+                    f"Objects are numbered from 1 to {MOST_OBJECTS}",
+                )
+            if maps == clip.frames and clip.frames > 1:
+                reset(session)
+                session.labels, session.label = sorted(found), min(found)
+                session.masks().clear()
+                shutil.rmtree(session.folder / "masks", ignore_errors=True)
+                fresh.rename(session.folder / "masks")
+                session.followed = {}
+                session.trust = [100] * clip.frames
+            else:
+                for index, labels in store.items():
+                    _take_map(session, index, labels)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    session.masks_made += 1
+    return session
+
+
+def _take_map(session: Session, index: int, labels: LabelMap) -> None:
+    for label in (int(k) for k in np.unique(labels) if k):
+        _room_for_a_mark(session)
+        if label not in session.labels:
+            session.labels.append(label)
+        before = session.answers.get((index, label))
+        _remember(session, Mark(index, label, "mask", (), before, pack(labels == label)))
+
+
 # ---------------------------------------------------------------- follow
 
 
-def track(session: Session, engines: Engines) -> Steps:
+def check_track(session: Session) -> None:
+    """Raises InputError when there is nothing that could be followed."""
+    _clip(session)
+    if not session.prompted():
+        raise PromptError("nothing is selected yet", "Click the thing that should go")
+
+
+def track(session: Session, engines: Engines, job: Job | None = None) -> Steps:
     """Follow the objects through the clip. What was followed before stays until this is done.
+
+    Args:
+        session: what is selected.
+        engines: the tracker follows.
+        job: the session's job, where it had to wait for its turn; None: a new one.
 
     Raises:
         PromptError: nothing is marked.
         InpainterzError: the clip is damaged, or the engine cannot run.
     """
+    check_track(session)
     clip = _clip(session)
-    _idle(session)
-    if not session.prompted():
-        raise PromptError("nothing is selected yet", "Click the thing that should go")
-    if session.tracked and not session.stale:  # the second half of a double click
-        yield session
-        return
-    job = session.job = Job("Looking at the clip", started=time.monotonic(), total=clip.frames)
+    job = _claim(session, job, "cuts")
     fresh = session.folder / "masks.new"
     session.notice = ""
     try:
+        if session.tracked and not session.stale:  # the second half of a double click
+            return
         yield session  # shown at once, also where the first followed frame takes long
         with VideoReader(clip.path) as video, MaskStore(fresh) as store:
             yield from _find_cuts(session, video, job)
             shown, snapshot = session.shown(), dict(session.answers)
-            _begin(job, "Following the selection", None)
+            job.begin("follow", None)
+            job.trust = [-1] * clip.frames
             pace = _Pace()
             with closing(
                 pipeline.propagate(
@@ -481,29 +692,43 @@ def track(session: Session, engines: Engines) -> Steps:
                 )
             ) as steps:
                 for tracked in steps:
+                    index = tracked.frame.index
+                    job.trust[index] = _trust(tracked)
                     if pace.due():
                         image = overlay(tracked.frame.image, tracked.labels)
-                        job.live, job.frame = data_jpeg(image, LIVE_SIDE_PX), tracked.frame.index
+                        job.show(jpeg(image, LIVE_SIDE_PX), index)
                         yield session
                     _go_on(job)
             doubtful = store.doubtful()
         old = session.folder / "masks"
-        shutil.rmtree(old, ignore_errors=True)
-        fresh.rename(old)
-        session.followed, session.doubtful, session.result = snapshot, doubtful, None
+        with session.lock:
+            shutil.rmtree(old, ignore_errors=True)
+            fresh.rename(old)
+            session.followed, session.doubtful, session.result = snapshot, doubtful, None
+            session.trust = job.trust
+            for index in doubtful:  # also where an object has just gone
+                session.trust[index] = min(max(session.trust[index], 0), 49)
+            session.masks_made += 1
     except Stopped:
         session.notice = ""
     finally:
-        session.job = None
+        _release(session, job)
         shutil.rmtree(fresh, ignore_errors=True)
     yield session
+
+
+def _trust(tracked: Tracked) -> int:
+    """How far the least certain mask in a frame is trusted, 0..100; -1 = there is no object."""
+    here = {int(k) for k in np.unique(tracked.labels) if k}
+    found = [c for k, c in tracked.confidence.items() if k in here]
+    return round(100 * min(found)) if found else -1
 
 
 def _find_cuts(session: Session, video: VideoReader, job: Job) -> Steps:
     """Search the whole clip for cuts, once."""
     if session.cuts is not None:
         return
-    _begin(job, "Looking at the clip", len(video))
+    job.begin("cuts", len(video))
     yield session
 
     def counted(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -519,32 +744,42 @@ def _find_cuts(session: Session, video: VideoReader, job: Job) -> Steps:
 # ---------------------------------------------------------------- remove
 
 
-def remove(session: Session, engines: Engines, fill: FillOptions) -> Steps:
-    """Take the followed objects out of the clip and write the clean one.
+def check_remove(session: Session) -> None:
+    """Raises InputError when there is nothing that could be removed."""
+    _clip(session)
+    if not session.tracked or session.stale:
+        raise PromptError("the selection was not followed yet", "Press Track first")
+
+
+def remove(
+    session: Session,
+    engines: Engines,
+    fill: FillOptions,
+    write: WriteOptions | None = None,
+    job: Job | None = None,
+) -> Steps:
+    """Take the followed objects out of the clip and write the clean one, with all that goes along.
 
     Args:
-        session: the tab.
+        session: the clip and what was followed.
         engines: the inpainter fills.
         fill: growth and soft rim; which objects is the session's to say.
+        write: quality of the clean clip.
+        job: the session's job, where it had to wait for its turn; None: a new one.
 
     Raises:
         PromptError: nothing was followed, or the selection changed since.
         InpainterzError: damaged clip, full disk, or the engine cannot run.
     """
+    check_remove(session)
     clip = _clip(session)
-    _idle(session)
-    if not session.tracked or session.stale:
-        raise PromptError("the selection was not followed yet", "Press Track first")
-    if session.phase == "result":  # the second half of a double click
-        yield session
-        return
-    job = session.job = Job(STUDYING, total=clip.frames, started=time.monotonic())
+    job = _claim(session, job, "study")
+    job.begin("study", clip.frames)
     began = time.monotonic()
     out = session.folder / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(mode=0o700)
     stem = _stem(clip.name)
     clean, zipped = out / f"{stem}-clean.mp4", out / f"{stem}-masks.zip"
+    tinted, origins = out / f"{stem}-overlay.mp4", out / "origin.mp4"
     options = FillOptions(
         objects=frozenset(session.labels), grow_px=fill.grow_px, feather_px=fill.feather_px
     )
@@ -552,23 +787,45 @@ def remove(session: Session, engines: Engines, fill: FillOptions) -> Steps:
     seen = invented = with_hole = 0
     done = False
     try:
+        if session.phase == "result":  # the second half of a double click
+            done = True
+            return
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(mode=0o700)
         yield session
         pace = _Pace()
         with ExitStack() as opened:
             video = opened.enter_context(VideoReader(clip.path))
             masks = opened.enter_context(session.masks())
-            writer = opened.enter_context(VideoWriter(clean, like=video))
-            watched = _Watched(engines.inpainter, job)
+            before = opened.enter_context(proxy.Film(tinted, video))
+            after = opened.enter_context(proxy.Film(origins, video, sound=False))
+            writer = opened.enter_context(
+                VideoWriter(clean, like=video, options=write or WriteOptions())
+            )
+
+            def taken(frame: Frame) -> None:
+                _go_on(job)
+                labels = masks.get(frame.index)
+                before.write(frame, frame.image if labels is None else overlay(frame.image, labels))
+                if job.work == "study":
+                    job.done = frame.index + 1
+
+            def all_taken() -> None:
+                if job.work == "study":
+                    job.total = None  # all is read, and who knows how long the rest takes
+
+            watched = _Watched(engines.inpainter, taken, all_taken)
             filled = opened.enter_context(
                 closing(
                     pipeline.fill(video, masks, watched, options=options, cuts=session.cuts or ())
                 )
             )
             for item in filled:
-                if job.title == STUDYING:
-                    _begin(job, "Filling in", clip.frames)
+                if job.work == "study":
+                    job.begin("fill", clip.frames)
                 hole = _hole(item)
                 writer.write(item.frame, hole)
+                after.write(item.frame, origin_overlay(item))
                 if hole.any():
                     with_hole += 1
                 if item.origin is not None:
@@ -576,8 +833,7 @@ def remove(session: Session, engines: Engines, fill: FillOptions) -> Steps:
                     invented += int((item.origin == Origin.INVENTED).sum())
                 _note(job, item.frame.index + 1, clip.frames)
                 if pace.due():
-                    job.live = data_jpeg(item.frame.image, LIVE_SIDE_PX)
-                    job.frame = item.frame.index
+                    job.show(jpeg(item.frame.image, LIVE_SIDE_PX), item.frame.index)
                     yield session
                 _go_on(job)
             masks.export_zip(zipped)
@@ -591,9 +847,13 @@ def remove(session: Session, engines: Engines, fill: FillOptions) -> Steps:
         if not after_plays:
             after_view = out / "view.mp4"
             yield from _proxy(session, job, clean, after_view)
-        session.result = Result(
+        result = Result(
             clean=clean,
             masks=zipped,
+            overlay=tinted,
+            origin_view=origins,
+            report=out / f"{stem}-report.json",
+            project=out / f"{stem}-project.zip",
             before_view=before_view,
             after_view=after_view,
             objects=len([k for k, n in session.marked().items() if n]),
@@ -603,16 +863,111 @@ def remove(session: Session, engines: Engines, fill: FillOptions) -> Steps:
             seconds=time.monotonic() - began,
             not_carried=tuple(writer.dropped),
         )
-        session.phase = "result"
+        _write_report(session, clip, result, engines, options)
+        _write_project(session, clip, result.project, zipped)
+        with session.lock:
+            session.result = result
+            session.phase = "result"
         done = True
     except Stopped:
         session.notice = ""
     finally:
-        session.job = None
+        _release(session, job)
         if not done:
             shutil.rmtree(out, ignore_errors=True)
             session.result = None
     yield session
+
+
+def fill_options(grow_px: object, feather_px: object) -> FillOptions:
+    """Growth and soft rim as they come from outside; a growth of None is for us to choose.
+
+    Raises:
+        OptionError: they are not whole numbers, or outside their range.
+    """
+    grown, soft = _whole(grow_px), _whole(feather_px)
+    if soft is None or (grown is None and grow_px is not None):
+        raise OptionError("the settings must be whole numbers")
+    return FillOptions(grow_px=grown, feather_px=soft)
+
+
+def track_and_remove(
+    session: Session, engines: Engines, fill: FillOptions, job: Job | None = None
+) -> Steps:
+    """Follow, where that is not done yet, and remove: both in one job.
+
+    Raises:
+        InpainterzError: see `track` and `remove`.
+    """
+    check_track(session)
+    job = _claim(session, job, "cuts")
+    job.more = True
+    try:
+        if not session.tracked or session.stale:
+            yield from track(session, engines, job)
+        if not job.stop:
+            yield from remove(session, engines, fill, job=job)
+    finally:
+        job.more = False
+        _release(session, job)
+
+
+def _write_report(
+    session: Session, clip: Clip, made: Result, engines: Engines, options: FillOptions
+) -> None:
+    """What was done, as JSON."""
+    told = {
+        "clip": clip.name,
+        "width": clip.width,
+        "height": clip.height,
+        "frames": clip.frames,
+        "frames_per_second": None if clip.fps is None else float(clip.fps),
+        "shots": len(session.cuts or ()) + 1,
+        "engines": dict(engines.names),
+        "objects": {str(k): session.names.get(k, f"Object {k}") for k in session.labels},
+        "grow_px": options.grow_px,
+        "feather_px": options.feather_px,
+        "frames_with_hole": made.frames_with_hole,
+        "seen_px": made.seen_px,
+        "invented_px": made.invented_px,
+        "doubtful_frames": list(session.doubtful),
+        "not_carried": list(made.not_carried),
+        "seconds": round(made.seconds, 2),
+    }
+    made.report.write_text(json.dumps(told, indent=2, ensure_ascii=False), "utf-8")
+
+
+def _write_project(session: Session, clip: Clip, target: Path, masks: Path) -> None:
+    """The selection as a file that `import_masks` takes: objects, marks, and all label maps."""
+    told = {
+        "version": 1,
+        "clip": {"name": clip.name, "size": [clip.width, clip.height], "frames": clip.frames},
+        "objects": [{"id": k, "name": session.names.get(k, "")} for k in session.labels],
+        "marks": [
+            {"frame": m.frame, "object": m.label, "kind": m.kind, "at": list(m.at)}
+            for m in session.marks
+        ],
+    }
+    with (
+        zipfile.ZipFile(masks) as maps,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as bundle,
+    ):
+        bundle.writestr("project.json", json.dumps(told, indent=2, ensure_ascii=False))
+        for name in maps.namelist():
+            bundle.writestr(f"masks/{name}", maps.read(name))
+
+
+def origin_overlay(item: Inpainted) -> Image:
+    """The frame with what other frames show and what was invented tinted; untouched elsewhere."""
+    if item.origin is None:
+        return item.frame.image
+    image = item.frame.image.copy()
+    for kind, colour in ((Origin.SEEN, SEEN_COLOUR), (Origin.INVENTED, INVENTED_COLOUR)):
+        where = item.origin == kind
+        if where.any():
+            mixed = 0.5 * image[where] + 0.5 * np.asarray(colour, np.float32)
+            image[where] = np.rint(mixed).astype(np.uint8)
+    return image
 
 
 def _hole(item: Inpainted) -> Mask:
@@ -624,7 +979,7 @@ def _hole(item: Inpainted) -> Mask:
 def _proxy(session: Session, job: Job, source: Path, target: Path) -> Steps:
     """Make the copy of a clip that browsers can play."""
     with VideoReader(source) as video:
-        _begin(job, "Preparing the comparison", len(video))
+        job.begin("compare", len(video))
         pace = _Pace()
         with closing(proxy.write(video, target)) as written:
             for done in written:
@@ -643,30 +998,28 @@ def _stem(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """An inpainter that counts what it takes in and stops there when the user says so.
+    """An inpainter that tells what it takes in.
 
     An inpainter may read far ahead before the first frame comes out: without this, neither the
     bar nor Cancel would move until then.
     """
 
     inner: Inpainter
-    job: Job
+    taken: Callable[[Frame], None]
+    all_taken: Callable[[], None]
 
     @property
     def lookahead(self) -> int:
         return self.inner.lookahead
 
     def inpaint(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
-        def taken() -> Iterator[tuple[Frame, Mask]]:
+        def told() -> Iterator[tuple[Frame, Mask]]:
             for item in frames:
-                _go_on(self.job)
-                if self.job.title == STUDYING:
-                    self.job.done = item[0].index + 1
+                self.taken(item[0])
                 yield item
-            if self.job.title == STUDYING:
-                self.job.total = None  # all is read, and who knows how long the rest takes
+            self.all_taken()
 
-        return self.inner.inpaint(taken())
+        return self.inner.inpaint(told())
 
 
 def cancel(session: Session) -> Session:
@@ -691,11 +1044,6 @@ def forth(session: Session) -> Session:
 
 
 # ---------------------------------------------------------------- what all share
-
-
-def data_jpeg(image: Image, side_px: int) -> str:
-    """A data address of a JPEG of an RGB image, made smaller where it is larger than `side_px`."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, side_px)).decode()
 
 
 def jpeg(image: Image, side_px: int) -> bytes:
@@ -723,10 +1071,6 @@ class _Pace:
         return True
 
 
-def _begin(job: Job, title: str, total: int | None) -> None:
-    job.title, job.done, job.total, job.started = title, 0, total, time.monotonic()
-
-
 def _note(job: Job, done: int, total: int | None) -> None:
     job.done, job.total = done, total
 
@@ -747,6 +1091,21 @@ def _idle(session: Session) -> None:
         raise InputError("something is still running", "Wait until it is done, or cancel it")
 
 
+def _claim(session: Session, job: Job | None, work: Work) -> Job:
+    """The job under which work runs: the one that waited for its turn, or a new one."""
+    if job is None or session.job is not job:
+        _idle(session)
+        job = session.job = Job(work)
+    job.begin(work, None)
+    return job
+
+
+def _release(session: Session, job: Job) -> None:
+    """The end of work, unless it is the first part of more."""
+    if not job.more and session.job is job:
+        session.job = None
+
+
 def _label(session: Session, label: object) -> int:
     number = _whole(label)
     if number is None or number not in session.labels:
@@ -756,17 +1115,24 @@ def _label(session: Session, label: object) -> int:
 
 def _tool(kind: object) -> Kind:
     for known in get_args(Kind):
-        if kind == known:
+        if kind == known and known != "mask":  # that comes as a file
             return cast(Kind, known)
     raise PromptError("there is no such tool")
 
 
-def _whole(value: object) -> int | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if not math.isfinite(value) or value != int(value):
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
         return None
-    return int(value)
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None or number != int(number) else int(number)
 
 
 def _shown(value: object) -> str:
@@ -777,11 +1143,10 @@ def _place(at: object, count: int) -> tuple[float, ...]:
     numbers: list[float] = []
     if isinstance(at, (list, tuple)) and len(at) == count:
         for value in at:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            number = _number(value)
+            if number is None:
                 break
-            if not math.isfinite(value):
-                break
-            numbers.append(float(value))
+            numbers.append(number)
     if len(numbers) != count:
         raise PromptError("the click has no place in the frame", "Try again")
     return tuple(numbers)

@@ -1,436 +1,65 @@
-"""The page: layout and wiring only. What happens stands in handlers.py, what shows in render.py."""
+"""The page: one component of our own, the endpoints, and how both are served.
+
+What happens stands in handlers.py, what shows in render.py, how it shows in assets/.
+"""
 
 from __future__ import annotations
 
-import html
-import logging
 import os
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from inpainterz.engines import ENGINES, Entry, Stage
-from inpainterz.engines import load as load_engine
-from inpainterz.errors import InpainterzError, OptionError, WeightsMissing
-from inpainterz.pipeline import Engines, FillOptions
-from inpainterz.ui import handlers
-from inpainterz.ui.render import PARTS, UPLOAD_LIMIT_MB, render, status
-from inpainterz.ui.session import Session, close
-
-log = logging.getLogger(__name__)
+from inpainterz.errors import EngineUnavailable, OptionError
+from inpainterz.pipeline import Engines
+from inpainterz.ui.actions import Actions
+from inpainterz.ui.desk import PUBLIC, Desk, Limits
+from inpainterz.ui.endpoints import ENDPOINTS, Endpoints
+from inpainterz.ui.guard import Guard, owner_of
+from inpainterz.ui.shelf import Shelf
 
 ASSETS = Path(__file__).parent / "assets"
 
-ENGINE_LANE = "engine"
-"""All that uses an engine runs one after the other: engines work in one thread at a time."""
-
-SWEEP = (600, 3600)
-"""Uploads are looked at every so many seconds and deleted when they are so many seconds old."""
-
-STAGES: tuple[tuple[Stage, str], ...] = (
-    ("segment", "Selecting"),
-    ("track", "Following"),
-    ("inpaint", "Filling"),
-)
-"""Each stage, and what it does in one word."""
-
-SORRY = "Something went wrong on our side. Try again; if it stays so, the log says more."
+SCRIPTS = ("words.js", "stage.js", "result.js", "page.js")
+"""What the component runs when it is there, one after the other in one scope."""
 
 
-class Shelf:
-    """The engines of this process, loaded when they are first needed."""
-
-    def __init__(self, engines: Engines | None) -> None:
-        self._given = engines
-        self._more: dict[tuple[Stage, str], Any] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The name of each stage's engine that is used where nobody chose another."""
-        given = {} if self._given is None else self._given.names
-        return {stage: given.get(stage, "builtin") for stage, _ in STAGES}
-
-    def get(self, picked: Mapping[Stage, str]) -> Engines:
-        """The engines, those that were picked in the place of those that were given.
-
-        Raises:
-            InpainterzError: one cannot be loaded.
-        """
-        with self._lock:
-            if self._given is None:
-                self._given = Engines.load()
-            made = self._given
-            for stage, name in picked.items():
-                if name == self.names[stage]:
-                    continue
-                if (stage, name) not in self._more:
-                    self._more[stage, name] = load_engine(stage, name)
-                engine, names = self._more[stage, name], {**made.names, stage: name}
-                if stage == "segment":
-                    made = replace(made, segmenter=engine, names=names)
-                elif stage == "track":
-                    made = replace(made, tracker=engine, names=names)
-                else:
-                    made = replace(made, inpainter=engine, names=names)
-            return made
-
-
-def available(stage: Stage) -> list[Entry]:
-    """The engines of a stage whose weights are on this machine."""
-    from inpainterz import weights
-
-    found = []
-    for entry in ENGINES:
-        if entry.stage != stage:
-            continue
-        if entry.weights is not None:
-            try:
-                weights.locate(entry.weights)
-            except (WeightsMissing, OptionError):
-                continue
-        found.append(entry)
-    return found
-
-
-def build_page(engines: Engines | None, root: Path) -> gr.Blocks:
+def build_page(desk: Desk, actions: Actions) -> gr.Blocks:
     """The page.
 
     Args:
-        engines: used for every tab; None: the built-in ones, loaded when first needed.
-        root: the folder that holds uploads and the tabs' folders.
+        desk: everybody's sessions.
+        actions: what the page's own component may ask.
     """
-    shelf = Shelf(engines)
-    with gr.Blocks(
-        title="Inpainterz",
-        analytics_enabled=False,
-        delete_cache=SWEEP,
-        fill_width=True,
-    ) as page:
-        state = gr.State(None, delete_callback=close)
-        parts: dict[str, Any] = {}
-        parts["head"] = gr.HTML(apply_default_css=False)
-        with gr.Column(elem_id="clip-step", elem_classes="iz-step") as parts["clip_step"]:
-            parts["drop"] = _island("drop", None)
-            with gr.Row(elem_classes="iz-or"):
-                parts["example"] = gr.Button(
-                    "No clip at hand? Try the example", variant="secondary", elem_id="example"
-                )
-            parts["clip_status"] = gr.HTML(elem_id="clip-status", apply_default_css=False)
-        with (
-            gr.Column(elem_id="select-step", elem_classes="iz-step", visible=False) as parts[
-                "select_step"
-            ],
-            gr.Row(elem_classes="iz-columns"),
-        ):
-            with gr.Column(scale=7, min_width=320, elem_classes="iz-main"):
-                parts["stage"] = _island("stage", {})
-            with gr.Column(scale=3, min_width=280, elem_classes="iz-side"):
-                parts["facts"] = gr.HTML(elem_id="facts", apply_default_css=False)
-                parts["objects"] = _island("objects", None, template="${value}")
-                with gr.Column(elem_classes="iz-go"):
-                    parts["status"] = _island("status", None, template="${value}")
-                    with gr.Row(elem_classes="iz-actions"):
-                        parts["track"] = gr.Button("Track", variant="primary", elem_id="track")
-                        parts["remove"] = gr.Button("Remove", elem_id="remove")
-                        parts["cancel"] = gr.Button(
-                            "Cancel", variant="stop", elem_id="cancel", visible=False
-                        )
-                        parts["forth"] = gr.Button("See the result", elem_id="forth", visible=False)
-                with gr.Accordion(
-                    "Settings", open=False, elem_id="settings", elem_classes="iz-settings"
-                ) as parts["settings"]:
-                    auto = gr.Checkbox(
-                        True, label="Choose the margin around it for me", elem_id="auto-margin"
-                    )
-                    grow = gr.Slider(
-                        0,
-                        60,
-                        8,
-                        step=1,
-                        label="Margin (pixels)",
-                        interactive=False,
-                    )
-                    feather = gr.Slider(0, 20, 2, step=1, label="Soft edge (pixels)")
-                    choices = {
-                        stage: _choice(stage, title, shelf)
-                        for stage, title in STAGES
-                        if len(available(stage)) > 1
-                    }
-                parts["again"] = gr.Button(
-                    "Use another clip", variant="secondary", size="sm", elem_id="again"
-                )
-        with gr.Column(elem_id="result-step", elem_classes="iz-step", visible=False) as parts[
-            "result_step"
-        ]:
-            parts["result"] = _island("result", None)
-            with gr.Row(elem_classes="iz-actions iz-after"):
-                back = gr.Button("Back to the selection", elem_id="back")
-                another = gr.Button("Start with another clip", elem_id="another")
 
-        parts["timer"] = gr.Timer(0.7, active=False)
+    def act(told: Any, request: gr.Request) -> Any:
+        guest = "" if request.client is None else request.client.host
+        return actions(told, owner_of(request.cookies), guest)
 
-        outputs = [state, *(parts[name] for name in PARTS)]
-        wire = _Wiring(root, state, outputs)
-
-        def named(picked: tuple[str, ...]) -> Engines:
-            return shelf.get(dict(zip(choices, picked, strict=True)))
-
-        def look(session: Session, *picked: str) -> Session:
-            return handlers.look(session, named(picked))
-
-        engine_names = list(choices.values())
-
-        page.load(
-            lambda: _shown(Session.create(root)),
-            None,
-            outputs,
-            show_progress="hidden",
-            api_visibility="private",
+    with gr.Blocks(title="Inpainterz", analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(
+            html_template=(ASSETS / "page.html").read_text("utf-8"),
+            js_on_load="\n".join((ASSETS / name).read_text("utf-8") for name in SCRIPTS),
+            server_functions=[act],
+            apply_default_css=False,
+            elem_id="inpainterz",
         )
-
-        opened = wire(
-            parts["drop"].opened,
-            lambda s, event: handlers.open_upload(s, root, event.get("path"), event.get("name")),
-            event=True,
-        )
-        shown = wire(parts["example"].click, handlers.open_example)
-        for done in (opened, shown):
-            wire(done.success, look, engine_names, lane=True)
-
-        moved = wire(
-            parts["stage"].seek,
-            lambda s, event: handlers.seek(s, event.get("frame")),
-            event=True,
-            trigger_mode="always_last",
-        )
-        wire(moved.success, look, engine_names, trigger_mode="always_last", lane=True)
-        jumped = wire(
-            parts["status"].seek,
-            lambda s, event: handlers.seek(s, event.get("frame")),
-            event=True,
-        )
-        wire(jumped.success, look, engine_names, trigger_mode="always_last", lane=True)
-        wire(
-            parts["stage"].mark,
-            lambda s, *picked, event: handlers.mark(
-                s, named(picked), event.get("kind"), event.get("at"), event.get("frame")
-            ),
-            engine_names,
-            event=True,
-            trigger_mode="multiple",
-            lane=True,
-        )
-        for name, handler in (
-            ("undo", handlers.undo),
-            ("redo", handlers.redo),
-            ("reset", handlers.reset),
-        ):
-            wire(getattr(parts["stage"], name), handler, trigger_mode="multiple")
-        wire(
-            parts["objects"].pick,
-            lambda s, event: handlers.pick_object(s, event.get("label")),
-            event=True,
-        )
-        wire(
-            parts["objects"].delete,
-            lambda s, event: handlers.delete_object(s, event.get("label")),
-            event=True,
-        )
-        wire(parts["objects"].new, handlers.add_object)
-        wire(
-            parts["track"].click,
-            lambda s, *picked: handlers.track(s, named(picked)),
-            engine_names,
-            trigger_mode="multiple",  # "once" drops a click while a cancelled job ends
-            lane=True,
-        )
-        wire(
-            parts["remove"].click,
-            lambda s, auto, grow, feather, *picked: handlers.remove(
-                s, named(picked), _fill(auto, grow, feather)
-            ),
-            [auto, grow, feather, *engine_names],
-            trigger_mode="multiple",
-            lane=True,
-        )
-        # shows nothing by itself: what it says could arrive after the job's own last word
-        parts["cancel"].click(
-            lambda s: s if s is None else handlers.cancel(s),
-            state,
-            state,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        wire(parts["forth"].click, handlers.forth)
-        wire(back.click, handlers.back)
-        wire(parts["again"].click, handlers.start_over)
-        wire(another.click, handlers.start_over)
-        # A job that is deep in one frame cannot tell how far it is: it is looked at from outside.
-        # The timer alone ends itself, with all parts once more, so that an answer which another
-        # event overtook on its way never stays on the screen.
-        parts["timer"].tick(
-            _looked_at, state, outputs, show_progress="hidden", api_visibility="private"
-        )
-        auto.change(
-            lambda on: gr.update(interactive=not on),
-            auto,
-            grow,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-    return cast(gr.Blocks, page)
-
-
-def _choice(stage: Stage, title: str, shelf: Shelf) -> gr.Dropdown:
-    names = [(f"{entry.name}: {entry.title}", entry.name) for entry in available(stage)]
-    return gr.Dropdown(names, value=shelf.names[stage], label=title)
-
-
-def _fill(auto: object, grow: object, feather: object) -> FillOptions:
-    """Settings as they come from the browser.
-
-    Raises:
-        OptionError: they are not numbers, or outside their range.
-    """
-    try:
-        return FillOptions(
-            grow_px=None if auto else int(cast(float, grow)), feather_px=int(cast(float, feather))
-        )
-    except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, OptionError):
-            raise
-        raise OptionError("the settings must be numbers") from error
-
-
-def _island(name: str, value: object, *, template: str | None = None) -> gr.HTML:
-    """A component of our own: assets/<name>.html where it has no template, and <name>.js."""
-    return gr.HTML(
-        value=value,
-        html_template=template or (ASSETS / f"{name}.html").read_text("utf-8"),
-        js_on_load=(ASSETS / f"{name}.js").read_text("utf-8"),
-        apply_default_css=False,
-        elem_id=name,
-    )
-
-
-def _shown(session: Session) -> list[Any]:
-    """The session and what every part shows for it, in the order of the outputs."""
-    found = render(session)
-    return [session, *(gr.update(**found[name]) for name in PARTS)]
-
-
-def _looked_at(session: Session | None) -> list[Any]:
-    """What the timer shows: only the progress while a job runs, everything once it is over."""
-    if session is None or session.job is not None:
-        told = "" if session is None else status(session)
-        return [
-            session,
-            *(gr.update(value=told) if name == "status" else gr.skip() for name in PARTS),
-        ]
-    shown = _shown(session)
-    shown[1 + PARTS.index("timer")] = gr.update(active=False)
-    return shown
-
-
-class _Wiring:
-    """Binds handlers to events: every one takes the session and fills the whole page."""
-
-    def __init__(self, root: Path, state: gr.State, outputs: list[Any]) -> None:
-        self.root, self.state, self.outputs = root, state, outputs
-
-    def __call__(
-        self,
-        listener: Callable[..., Any],
-        handler: Callable[..., Any],
-        inputs: list[Any] | None = None,
-        *,
-        event: bool = False,
-        trigger_mode: str = "once",
-        lane: bool = False,
-    ) -> Any:
-        """Bind.
-
-        Args:
-            listener: of a component's event, or of what comes after another one.
-            handler: session and values in, session or a generator of sessions out.
-            inputs: components whose values it takes beside the session.
-            event: whether it takes what the browser says of the event, as `event`, a dict.
-            trigger_mode: what becomes of an event that comes while one is under way.
-            lane: whether it uses an engine.
-        """
-        if event:
-
-            def run_event(
-                session: Session | None, data: gr.EventData, *values: Any
-            ) -> Iterator[list[Any]]:
-                told = data._data if isinstance(data._data, dict) else {}
-                yield from self._run(session, lambda s: handler(s, *values, event=told))
-
-            bound: Callable[..., Any] = run_event
-        else:
-
-            def run_plain(session: Session | None, *values: Any) -> Iterator[list[Any]]:
-                yield from self._run(session, lambda s: handler(s, *values))
-
-            bound = run_plain
-        return listener(
-            bound,
-            [self.state, *(inputs or [])],
-            self.outputs,
-            show_progress="hidden",
-            trigger_mode=trigger_mode,
-            concurrency_limit=1 if lane else 8,
-            concurrency_id=ENGINE_LANE if lane else None,
-            api_visibility="private",
-        )
-
-    def _run(
-        self, session: Session | None, call: Callable[[Session], Session | Generator[Session]]
-    ) -> Iterator[list[Any]]:
-        """Run a handler, show what it yields; an error becomes a sentence, never a trace."""
-        if session is None or not session.folder.is_dir():
-            session = Session.create(self.root)
-        session.notice = ""
-        try:
-            made = call(session)
-            if isinstance(made, Session):
-                yield _shown(made)
-                return
-            try:
-                for step in made:
-                    yield _shown(step)
-            finally:
-                made.close()
-        except InpainterzError as error:
-            session.notice = sentence(session, error)
-        except Exception:
-            log.exception("a handler of the page failed")
-            session.notice = SORRY
-        if session.notice:
-            yield _shown(session)
-            raise gr.Error(
-                html.escape(session.notice),
-                duration=8,
-                title="That did not work",
-                print_exception=False,
+        endpoints = Endpoints(desk)
+        for name in ENDPOINTS:
+            gr.api(
+                getattr(endpoints, name),
+                api_name=name,
+                concurrency_limit=4,
+                concurrency_id="endpoints",
             )
-
-
-def sentence(session: Session, error: InpainterzError) -> str:
-    """An error as the page tells it: capitalised, without the folders of this machine."""
-    text = str(error)
-    if session.clip is not None:
-        text = text.replace(str(session.clip.path), f"“{session.clip.name}”")
-    text = text.replace(f"{session.folder}{os.sep}", "")
-    return text[:1].upper() + text[1:]
+    return cast(gr.Blocks, page)
 
 
 def theme() -> gr.themes.Base:
@@ -464,8 +93,18 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def launch(page: gr.Blocks, *, host: str, port: int, open_browser: bool = False) -> str:
+def launch(
+    page: gr.Blocks,
+    guard: Middleware,
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    open_browser: bool = False,
+    mcp: bool = False,
+) -> str:
     """Begin to serve a built page, in a thread; returns its address."""
+    page.queue(max_size=64)
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -477,14 +116,20 @@ def launch(page: gr.Blocks, *, host: str, port: int, open_browser: bool = False)
         footer_links=[],
         run_history=False,
         allowed_paths=[],
-        max_file_size=f"{UPLOAD_LIMIT_MB}mb",
+        max_file_size=f"{limits.upload_mb}mb",
         enable_monitoring=False,
         ssr_mode=False,
         pwa=False,
-        mcp_server=False,
+        mcp_server=mcp,
         theme=theme(),
         css=(ASSETS / "page.css").read_text("utf-8"),
         favicon_path=ASSETS / "favicon.svg",
+        app_kwargs={
+            "middleware": [guard],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
     )
     return str(address)
 
@@ -495,36 +140,78 @@ def serve(
     engines: Engines | None = None,
     open_browser: bool = False,
     ready: Callable[[str], None] | None = None,
+    *,
+    public: bool = False,
+    login: tuple[str, str] | None = None,
+    mcp: bool = False,
+    limits: Limits | None = None,
 ) -> None:
     """Serve the page until it is interrupted. Uploads and results are deleted at the end.
 
     Args:
         host: address to listen on.
         port: port to listen on.
-        engines: used for every tab; None: the built-in ones.
+        engines: used for everybody; None: the built-in ones.
         open_browser: show the page in the machine's browser.
         ready: told the address as soon as the page answers there.
+        public: tighter limits, for a page that strangers use.
+        login: name and password without which nothing is answered.
+        mcp: offer the endpoints as MCP tools too.
+        limits: what may be asked; None: by `public`.
 
     Raises:
         OptionError: the port is taken, or the address is not this machine's.
+        EngineUnavailable: MCP is wanted and its package is not installed.
     """
     check_port(host, port)
+    if mcp:
+        _require_mcp()
+    limits = limits or (PUBLIC if public else Limits())
     with tempfile.TemporaryDirectory(prefix="inpainterz-page-", ignore_cleanup_errors=True) as name:
         root = Path(name).resolve()
-        os.environ["GRADIO_TEMP_DIR"] = str(root)  # uploads land in it, only it is served from
+        desk = Desk(root, Shelf(engines), limits)
+        os.environ["GRADIO_TEMP_DIR"] = str(desk.uploads)  # what the endpoints are sent lands there
         before = signal.getsignal(signal.SIGTERM)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _end)
-        page = build_page(engines, root)
+        actions = Actions(desk)
+        page = build_page(desk, actions)
+        user, password = login or ("", "")
+        guard = Middleware(
+            Guard,
+            desk=desk,
+            actions=actions,
+            user=user,
+            password=password,
+            framed_by="https://huggingface.co" if os.environ.get("SPACE_ID") else "",
+        )
         try:
-            address = launch(page, host=host, port=port, open_browser=open_browser)
+            address = launch(
+                page,
+                guard,
+                host=host,
+                port=port,
+                limits=limits,
+                open_browser=open_browser,
+                mcp=mcp,
+            )
             if ready is not None:
                 ready(address)
             page.block_thread()
         finally:
             page.close(verbose=False)
+            desk.close()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)
+
+
+def _require_mcp() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("mcp") is None:
+        raise EngineUnavailable(
+            "MCP", "the package mcp is not installed", "Install it: pip install 'gradio[mcp]'"
+        )
 
 
 def _end(*_: object) -> None:

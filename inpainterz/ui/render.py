@@ -1,14 +1,16 @@
-"""What each part of the page shows for a session: plain data, by the part's name."""
+"""What the page shows for a session: plain data, no words but those that users gave.
+
+The words stand in assets/words.js, in the reader's language.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import itertools
 import time
-from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -19,160 +21,178 @@ from inpainterz.types import LabelMap
 from inpainterz.ui import handlers
 from inpainterz.ui.session import Clip, Job, Result, Session
 
-Part: TypeAlias = dict[str, Any]
-"""What `gradio.update` takes for one component."""
+Model: TypeAlias = dict[str, Any]
+"""What `json.dumps` takes."""
 
-UPLOAD_LIMIT_MB = 2048
-"""The largest clip that is taken."""
+MOST_BINS = 600
+"""Into how many pieces the strip of confidence is cut at most."""
 
-PARTS = (
-    "head",
-    "clip_step",
-    "select_step",
-    "result_step",
-    "drop",
-    "example",
-    "facts",
-    "stage",
-    "objects",
-    "status",
-    "track",
-    "remove",
-    "cancel",
-    "again",
-    "timer",
-    "settings",
-    "forth",
-    "clip_status",
-    "result",
-)
-"""Every part of the page that follows the session."""
+FILMSTRIP = 16
+"""How many frames the filmstrip shows."""
+
+MOST_DOUBTS = 8
+"""How many of them are doubtful ones, at most: one of each run, the least certain first."""
 
 
-def render(session: Session) -> dict[str, Part]:
-    """All parts of the page, by name."""
+def model(session: Session, *, place: int | None = None) -> Model:
+    """Everything that the page shows.
+
+    Args:
+        session: whose.
+        place: in the queue, where its job waits.
+    """
     session.serial += 1
     clip, job = session.clip, session.job
-    busy = job is not None
-    phase = "clip" if clip is None else session.phase
-    ready = bool(session.prompted())
-    followed = session.tracked and not session.stale
-    return {
-        "head": {"value": _head(phase, session)},
-        "clip_step": {"visible": phase == "clip"},
-        "select_step": {"visible": phase == "select"},
-        "result_step": {"visible": phase == "result"},
-        "drop": {"value": {"serial": session.serial, "limit_mb": UPLOAD_LIMIT_MB}},
-        "example": {"interactive": not busy},
-        "clip_status": {"value": status(session) if phase == "clip" else ""},
-        "facts": {"value": "" if clip is None else _facts(clip)},
-        "stage": {"value": _stage(session)},
-        "objects": {"value": _objects(session)},
-        "status": {"value": status(session) if phase != "clip" else ""},
-        "track": {
-            "value": "Track again" if session.tracked else "Track",
-            "visible": not busy,
-            "interactive": ready and not busy and not followed,
-            "variant": "secondary" if followed else "primary",
-        },
-        "remove": {
-            "visible": not busy,
-            "interactive": followed and not busy,
-            "variant": "primary" if followed else "secondary",
-        },
-        "cancel": {
-            "visible": busy,
-            "interactive": job is not None and not job.stop,
-        },
-        "again": {"visible": not busy},
-        "timer": {"active": True} if busy else {},  # it turns itself off: see page.py
-        "settings": {"visible": not busy},
-        "forth": {"visible": session.result is not None and not busy},
-        "result": {"value": None if session.result is None else _result(session, session.result)},
-    }
-
-
-def url(path: Path) -> str:
-    """The address under which the page serves a file of a session's folder."""
-    return f"gradio_api/file={quote(path.as_posix())}"
-
-
-def _head(phase: str, session: Session) -> str:
-    names = (("clip", "Clip"), ("select", "Select"), ("result", "Result"))
-    order = [name for name, _ in names]
-    now = order.index(phase)
-    steps = []
-    for rank, (_, title) in enumerate(names):
-        kind = "now" if rank == now else "done" if rank < now else "later"
-        current = ' aria-current="step"' if rank == now else ""
-        dot = "✓" if kind == "done" else str(rank + 1)
-        steps.append(f'<li class="{kind}"{current}><b>{dot}</b><span>{title}</span></li>')
-    return (
-        '<div class="iz-head"><div class="iz-brand">'
-        '<svg viewBox="0 0 32 32" aria-hidden="true"><rect x="2.5" y="2.5" width="27" height="27"'
-        ' rx="8"/><circle cx="16" cy="16" r="7.5" stroke-dasharray="3.1 2.8"/></svg>'
-        "<div><h1>Inpainterz</h1><p>Click it. It is gone.</p></div></div>"
-        f'<ol class="iz-steps">{"".join(steps)}</ol></div>'
-    )
-
-
-def _facts(clip: Clip) -> str:
-    rate = "" if clip.fps is None else f"{float(clip.fps):.3f}".rstrip("0").rstrip(".") + " fps"
-    frames = "1 frame" if clip.frames == 1 else f"{clip.frames} frames"
-    items = [
-        f"{clip.width} × {clip.height}",
-        rate,
-        frames,
-        duration(clip.duration),
-        "with sound" if clip.sound else "no sound",
-    ]
-    facts = "".join(f"<li>{escape(item)}</li>" for item in items if item)
-    name = escape(clip.name)
-    return f'<div class="iz-facts"><strong title="{name}">{name}</strong><ul>{facts}</ul></div>'
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people write them."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
-
-
-def _stage(session: Session) -> Part | None:
-    clip, job = session.clip, session.job
-    if clip is None:
-        return None
-    base: Part = {
+    told: Model = {
         "serial": session.serial,
-        "clip": session.folder.name + clip.path.name,
-        "index": session.frame,
-        "count": clip.frames,
-        "width": clip.width,
-        "height": clip.height,
+        "tab": session.id,
+        "phase": "clip" if clip is None else session.phase,
+        "notice": session.notice,
         "handled": session.handled,
-        "busy": job is not None,
-        "live": "",
+        "job": None if job is None else _job(job, place),
+    }
+    if clip is None:
+        return told
+    told |= {
+        "clip": _clip(clip),
+        "stage": _stage(session, clip),
+        "objects": _objects(session),
+        "marked": bool(session.prompted()),
+        "tracked": session.tracked,
+        "stale": session.stale,
         "can_undo": bool(session.marks),
         "can_redo": bool(session.undone),
         "can_reset": bool(session.marks) or session.tracked,
-        "colour": hex_colour(session.label),
         "prompted": sorted({m.frame for m in session.marks}),
-        "doubtful": list(session.doubtful),
+        "doubtful": _runs(session.doubtful),
+        "trust": bins(job.trust if job is not None and job.trust else session.trust),
+        "strip": _strip(session, clip) if session.tracked and job is None else [],
+        "settings": {
+            "grow_px": session.settings.grow_px,
+            "feather_px": session.settings.feather_px,
+            "crf": session.settings.crf,
+            "engines": dict(session.settings.engines),
+        },
+        "result": None if session.result is None else _result(session, clip, session.result),
     }
-    if job is not None:
-        base["live"] = job.live
-        base["live_index"] = job.frame
-        return base
-    labels = session.view(session.frame)
-    base["image"] = url(handlers.picture(session, session.frame))
-    base["overlay"] = overlay_png(labels, session.label)
-    base["marks"] = [
-        {"kind": m.kind, "at": list(m.at), "colour": hex_colour(m.label)}
-        for m in session.marks
-        if m.frame == session.frame
+    return told
+
+
+def url(session: Session, name: str) -> str:
+    """The address under which a file or picture of a session is served to its owner."""
+    return f"iz/{session.id}/{name}"
+
+
+def _clip(clip: Clip) -> Model:
+    return {
+        "name": clip.name,
+        "width": clip.width,
+        "height": clip.height,
+        "frames": clip.frames,
+        "fps": None if clip.fps is None else round(float(clip.fps), 3),
+        "seconds": round(clip.duration, 3),
+        "sound": clip.sound,
+        "codec": clip.codec,
+    }
+
+
+def _job(job: Job, place: int | None) -> Model:
+    spent = time.monotonic() - job.started
+    left = None
+    if job.total and 0 < job.done < job.total and spent > 3:
+        left = round(spent * (job.total / job.done - 1), 1)
+    return {
+        "work": job.work,
+        "done": job.done,
+        "total": job.total,
+        "left": left,
+        "stopping": job.stop,
+        "place": place,
+        "frame": job.frame,
+        "pictures": job.pictures,
+    }
+
+
+def _stage(session: Session, clip: Clip) -> Model:
+    """The frame in view, with its objects and marks."""
+    job = session.job
+    labels = session.newest(session.frame) if job is not None and job.work == "follow" else None
+    if labels is None:
+        labels = session.view(session.frame)
+    if session.hidden:
+        labels[np.isin(labels, list(session.hidden))] = 0
+    return {
+        "clip": f"{session.id}/{clip.path.name}/{clip.path.stat().st_ino}",
+        "index": session.frame,
+        "image": url(session, f"frame/{session.frame}.jpg"),
+        "overlay": overlay_png(labels, session.label),
+        "label": session.label,
+        "colour": hex_colour(session.label),
+        "marks": [
+            {"kind": m.kind, "at": list(m.at), "colour": hex_colour(m.label)}
+            for m in session.marks
+            if m.frame == session.frame
+        ],
+    }
+
+
+def _objects(session: Session) -> list[Model]:
+    counts = session.marked()
+    return [
+        {
+            "id": label,
+            "name": session.names.get(label, ""),
+            "colour": hex_colour(label),
+            "visible": label not in session.hidden,
+            "frames": counts[label],
+        }
+        for label in session.labels
     ]
-    return base
+
+
+def _runs(frames: tuple[int, ...]) -> list[list[int]]:
+    """Consecutive frames as [first, last], ascending."""
+    runs: list[list[int]] = []
+    for frame in frames:
+        if runs and runs[-1][1] == frame - 1:
+            runs[-1][1] = frame
+        else:
+            runs.append([frame, frame])
+    return runs
+
+
+def bins(trust: list[int]) -> list[int]:
+    """The confidence of all frames in at most `MOST_BINS` pieces, each the least of its frames."""
+    if len(trust) <= MOST_BINS:
+        return list(trust)
+    edges = np.linspace(0, len(trust), MOST_BINS + 1).astype(int)
+    return [min(trust[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+def _strip(session: Session, clip: Clip) -> list[Model]:
+    """The frames of the filmstrip: the least certain of each doubtful run first, then an even
+    choice of all."""
+    trust = session.trust
+
+    def sure(frame: int) -> int:
+        return trust[frame] if frame < len(trust) else -1
+
+    worst = sorted((min(range(a, b + 1), key=sure) for a, b in _runs(session.doubtful)), key=sure)[
+        :MOST_DOUBTS
+    ]
+    even = FILMSTRIP - len(worst)
+    step = max(1, (clip.frames - 1) / max(1, even - 1))
+    rest = [round(k * step) for k in range(even) if round(k * step) < clip.frames]
+    order = worst + [f for f in dict.fromkeys(rest) if f not in worst]
+    return [
+        {
+            "frame": frame,
+            "trust": sure(frame),
+            "doubtful": frame in worst,
+            "image": url(session, f"thumb/{frame}.jpg?v={session.masks_made}"),
+        }
+        for frame in order
+    ]
 
 
 def overlay_png(labels: LabelMap, active: int) -> str:
@@ -211,143 +231,53 @@ def hex_colour(label: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour_of(label))
 
 
-def _objects(session: Session) -> str:
-    counts = session.marked()
-    off = " disabled" if session.job is not None else ""
-    rows = []
-    for label in session.labels:
-        frames = counts[label]
-        told = "not marked yet" if not frames else "1 frame" if frames == 1 else f"{frames} frames"
-        now = label == session.label
-        rows.append(
-            f'<li class="{"now" if now else ""}">'
-            f'<button type="button" class="pick" data-act="pick" data-label="{label}"'
-            f' aria-pressed="{str(now).lower()}"{off}>'
-            f'<i style="background:{hex_colour(label)}"></i>'
-            f"<span>Object {label}</span><small>{told}</small></button>"
-            f'<button type="button" class="drop" data-act="delete" data-label="{label}"'
-            f' aria-label="Delete object {label}" title="Delete object {label}"{off}>'
-            "×</button></li>"
-        )
-    return (
-        '<div class="iz-objects"><h2>Objects</h2>'
-        f"<ul>{''.join(rows)}</ul>"
-        f'<button type="button" class="more" data-act="new"{off}>+ Another object</button></div>'
-    )
+def _result(session: Session, clip: Clip, made: Result) -> Model:
+    stamp = made.clean.stat().st_mtime_ns // 1_000_000
 
+    def got(what: str, path: Path) -> Model:
+        return {
+            "url": url(session, f"get/{what}?v={stamp}"),
+            "name": path.name,
+            "size": path.stat().st_size,
+        }
 
-def status(session: Session) -> str:
-    """What is under way, what went wrong, or what to do next."""
-    lines = []
-    if session.notice:
-        lines.append(f'<p class="wrong" role="alert">{escape(session.notice)}</p>')
-    if session.job is not None:
-        lines.append(_progress(session.job))
-    elif session.clip is not None:
-        title, text = advice(session)
-        lines.append(f'<p class="next"><strong>{escape(title)}</strong> {escape(text)}</p>')
-        if session.doubtful and session.tracked and not session.stale:
-            lines.append(_doubts(session.doubtful))
-    return f'<div class="iz-status" aria-live="polite">{"".join(lines)}</div>' if lines else ""
-
-
-def advice(session: Session) -> tuple[str, str]:
-    """What to do next, as a short title and a sentence."""
-    if not session.prompted():
-        return (
-            "Click the thing that should go.",
-            "Any frame will do where it can be seen well; the slider moves through the clip.",
-        )
-    if not session.tracked:
-        return (
-            "Is all of it tinted?",
-            "If not, add to it or exclude with more clicks. Then press Track.",
-        )
-    if session.stale:
-        return "The selection changed.", "Press Track again to follow it through the clip."
-    if session.result is not None:
-        return "Done.", "The result fits this selection."
-    return (
-        "Followed.",
-        "Move the slider and look. Where the tint is wrong, click to correct it there and track"
-        " again. Otherwise press Remove.",
-    )
-
-
-def _doubts(frames: tuple[int, ...]) -> str:
-    """Buttons to the frames that the tracker doubts, the first of each run."""
-    firsts = [f for f in frames if f - 1 not in frames]
-    shown = firsts[:6]
-    chips = "".join(
-        f'<button type="button" data-act="seek" data-frame="{f}">{f + 1}</button>' for f in shown
-    )
-    more = f" and {len(firsts) - 6} more" if len(firsts) > 6 else ""
-    return f'<p class="doubts">Worth a look, frame {chips}{more}</p>'
-
-
-def _progress(job: Job) -> str:
-    total = job.total
-    share = None if not total else min(1.0, job.done / total)
-    told = ""
-    if total and job.done:
-        told = f"{job.unit} {job.done} of {total}"
-        spent = time.monotonic() - job.started
-        if share and share < 1 and spent > 3:
-            told += f" · about {duration(spent / share - spent)} left"
-    percent = "" if share is None else f"{share:.0%}"
-    bar = (
-        '<div class="bar moving"><i></i></div>'
-        if share is None
-        else f'<div class="bar"><i style="width:{100 * share:.1f}%"></i></div>'
-    )
-    title = "Stopping" if job.stop else job.title
-    value = "" if share is None else f' aria-valuenow="{100 * share:.0f}"'
-    return (
-        f'<div class="iz-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100"{value}'
-        f' aria-label="{escape(title)}"><p><strong>{escape(title)}…</strong>'
-        f"<span>{percent}</span></p>{bar}<small>{escape(told)}&nbsp;</small></div>"
-    )
-
-
-def _result(session: Session, made: Result) -> Part:
-    clip = session.clip
-    hole = made.seen_px + made.invented_px
-    notes = []
-    if hole and not made.invented_px:
-        notes.append("All of what was filled is seen in other frames.")
-    elif hole and made.invented_px < 0.005 * hole:
-        notes.append("Nearly all of what was filled is seen in other frames.")
-    elif hole:
-        notes.append(
-            f"{made.seen_px / hole:.0%} of what was filled is seen in other frames, "
-            f"{made.invented_px / hole:.0%} is invented."
-        )
-    notes.extend(text[:1].upper() + text[1:].rstrip(".") + "." for text in made.not_carried)
-    size = made.clean.stat().st_size
-    facts = ""
-    if clip is not None:
-        facts = (
-            f"{clip.width} × {clip.height}, {clip.frames} frames, as the original · "
-            f"made in {duration(made.seconds)}"
-        )
     return {
-        "serial": session.serial,
-        "stamp": made.clean.stat().st_mtime_ns // 1_000_000,
-        "before": url(made.before_view),
-        "after": url(made.after_view),
-        "clean": url(made.clean),
-        "clean_name": made.clean.name,
-        "clean_size": _size(size),
-        "masks": url(made.masks),
-        "masks_name": made.masks.name,
-        "facts": facts,
-        "notes": notes,
-        "ratio": 16 / 9 if clip is None else clip.width / clip.height,
-        "fps": 25.0 if clip is None or clip.fps is None else float(clip.fps),
+        "stamp": stamp,
+        "before": url(session, f"get/before?v={stamp}"),
+        "after": url(session, f"get/after?v={stamp}"),
+        "origin": url(session, f"get/origin?v={stamp}"),
+        "files": {
+            "clean": got("clean", made.clean),
+            "masks": got("masks", made.masks),
+            "overlay": got("overlay", made.overlay),
+            "report": got("report", made.report),
+            "project": got("project", made.project),
+        },
+        "seconds": round(made.seconds, 1),
+        "frames_with_hole": made.frames_with_hole,
+        "seen_px": made.seen_px,
+        "invented_px": made.invented_px,
+        "not_carried": list(made.not_carried),
+        "ratio": clip.width / clip.height,
+        "fps": 25.0 if clip.fps is None else float(clip.fps),
+        "seen_colour": "#{:02x}{:02x}{:02x}".format(*handlers.SEEN_COLOUR),
+        "invented_colour": "#{:02x}{:02x}{:02x}".format(*handlers.INVENTED_COLOUR),
     }
 
 
-def _size(count: int) -> str:
-    if count < 1_000_000:
-        return f"{max(1, round(count / 1000))} kB"
-    return f"{count / 1_000_000:.1f} MB"
+def file_of(session: Session, what: str) -> tuple[Path, bool] | None:
+    """The file that `get/<what>` serves, and whether it is a download; None: there is none."""
+    made = session.result
+    if made is None:
+        return None
+    files = {
+        "clean": (made.clean, True),
+        "masks": (made.masks, True),
+        "overlay": (made.overlay, True),
+        "report": (made.report, True),
+        "project": (made.project, True),
+        "before": (made.before_view, False),
+        "after": (made.after_view, False),
+        "origin": (made.origin_view, False),
+    }
+    return files.get(what)

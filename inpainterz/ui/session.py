@@ -1,13 +1,16 @@
-"""Session: what one browser tab has done so far, and the folder that holds its files.
+"""Session: what one user has done with one clip so far, and the folder that holds its files.
 
 Plain data: no open file, no generator, no component. A handler takes a session and gives it back;
-closing it deletes the folder with everything in it.
+closing it deletes the folder with everything in it. A browser tab holds only the session's id:
+reloading or closing it changes nothing here.
 """
 
 from __future__ import annotations
 
 import secrets
 import shutil
+import threading
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,18 +20,28 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from inpainterz.engines import Embedding
-from inpainterz.masks import MaskStore
+from inpainterz.engines import Embedding, Stage
+from inpainterz.masks import MaskStore, decode_labels
 from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
 
-Kind: TypeAlias = Literal["add", "exclude", "box"]
+Kind: TypeAlias = Literal["add", "exclude", "box", "brush", "erase", "mask"]
 Phase: TypeAlias = Literal["clip", "select", "result"]
+Work: TypeAlias = Literal[
+    "queue", "example", "cuts", "follow", "study", "fill", "compare", "weights"
+]
+"""What a job is at; the page says it in the reader's language."""
+
+PAINTED: tuple[Kind, ...] = ("brush", "erase", "mask")
+"""Marks that are pixels themselves: no segmenter could say them again."""
 
 MOST_OBJECTS = 8
 """How many objects one tab may mark: each has a colour of its own."""
 
 MOST_MARKS = 500
 """How many clicks are kept for undo."""
+
+MOST_LETTERS = 40
+"""How long the name of an object may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +71,43 @@ class Mark:
     label: int
     kind: Kind
     at: tuple[float, ...]
-    """x, y of a click or x0, y0, x1, y1 of a box, in source pixels."""
+    """x, y of a click, x0, y0, x1, y1 of a box, in source pixels; empty for what is painted."""
     before: bytes | None
     """The object's packed mask in this frame before; None = there was none."""
     after: bytes
     """And after."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
-    """Long work that is under way; `stop` is set by another event and read between frames."""
+    """Long work that waits or is under way; `stop` is set by the user and read between frames."""
 
-    title: str
-    unit: str = "frame"
+    work: Work
     done: int = 0
     total: int | None = None
     started: float = 0.0
-    """Of `time.monotonic`, when this stage began."""
-    live: str = ""
-    """A data address of the newest picture."""
+    """Of `time.monotonic`, when this part of the work began."""
+    live: bytes = b""
+    """A JPEG of the newest picture."""
     frame: int | None = None
     """Which frame it shows."""
+    pictures: int = 0
+    """Counts the pictures, so that the page knows a new one."""
+    trust: list[int] = field(default_factory=list)
+    """While following: what `Session.trust` will be."""
     stop: bool = False
+    failed: bool = False
+    more: bool = False
+    """Another part follows the one that ends."""
+
+    def begin(self, work: Work, total: int | None) -> None:
+        """The next part of the work."""
+        self.work, self.done, self.total, self.started = work, 0, total, time.monotonic()
+
+    def show(self, picture: bytes, frame: int) -> None:
+        """The newest picture, a JPEG of a frame."""
+        self.live, self.frame = picture, frame
+        self.pictures += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +116,13 @@ class Result:
 
     clean: Path
     masks: Path
+    overlay: Path
+    """The source with what was removed tinted."""
+    origin_view: Path
+    """The clean clip with what other frames show tinted in one colour, what was invented in
+    another."""
+    report: Path
+    project: Path
     before_view: Path
     """What the browser plays: the source, or a copy that it can play."""
     after_view: Path
@@ -99,11 +134,32 @@ class Result:
     not_carried: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class Settings:
+    """What the user chose in the settings; nobody has to."""
+
+    grow_px: int | None = None
+    """How far masks are grown; None = what suits the object."""
+    feather_px: int = 2
+    crf: int | None = None
+    """Of the clean clip; None = the codec's default."""
+    engines: dict[Stage, str] = field(default_factory=dict)
+    """Stage -> engine, where another than the page's own was chosen."""
+
+
 @dataclass(slots=True, eq=False)
 class Session:
-    """One tab. Handlers change it in place and return it."""
+    """One clip of one user. Handlers change it in place and return it."""
 
     folder: Path
+    owner: str = ""
+    """Who it is shown to; "" = whoever knows its id."""
+    asker: str = ""
+    """Whom it counts for where there are limits."""
+    touched: float = 0.0
+    """Of `time.monotonic`, when its owner was last heard of."""
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    """Held while a handler changes it."""
     phase: Phase = "clip"
     clip: Clip | None = None
     frame: int = 0
@@ -111,6 +167,10 @@ class Session:
     """The object that clicks go to."""
     labels: list[int] = field(default_factory=lambda: [1])
     """Object ids in the order of their making."""
+    names: dict[int, str] = field(default_factory=dict)
+    """What the user calls an object, where it was given a name."""
+    hidden: set[int] = field(default_factory=set)
+    """Objects whose tint is not shown; they are removed all the same."""
     marks: list[Mark] = field(default_factory=list)
     undone: list[Mark] = field(default_factory=list)
     answers: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -125,6 +185,11 @@ class Session:
     followed: dict[tuple[int, int], bytes] | None = None
     """The answers that `masks` was made from; None before anything was followed."""
     doubtful: tuple[int, ...] = ()
+    trust: list[int] = field(default_factory=list)
+    """Of each frame, how far its least certain mask is trusted, 0..100; -1 = not known."""
+    masks_made: int = 0
+    """Counts how often the followed masks changed."""
+    settings: Settings = field(default_factory=Settings)
     result: Result | None = None
     job: Job | None = None
     notice: str = ""
@@ -132,14 +197,19 @@ class Session:
     handled: int = 0
     """Counts the clicks that were answered, also with a refusal."""
     serial: int = 0
-    """Counts what was shown, so that an answer equal to the last one is still news."""
+    """Counts what was shown: the page never lets an older answer replace a newer one."""
 
     @classmethod
-    def create(cls, root: Path) -> Session:
-        """A session with an empty folder of its own under `root`, readable by its owner only."""
+    def create(cls, root: Path, owner: str = "") -> Session:
+        """A session with an empty folder of its own under `root`, readable by this process only."""
         folder = root / f"tab-{secrets.token_hex(16)}"
         folder.mkdir(mode=0o700, parents=True)
-        return cls(folder)
+        return cls(folder, owner, owner, time.monotonic())
+
+    @property
+    def id(self) -> str:
+        """128 random bits in hex."""
+        return self.folder.name.removeprefix("tab-")
 
     def close(self) -> None:
         """Stop what runs and delete the folder."""
@@ -157,7 +227,7 @@ class Session:
                 path.unlink(missing_ok=True)
         fresh = Session(self.folder)
         for name in Session.__slots__:
-            if name not in ("serial", "handled"):
+            if name not in _KEPT:
                 setattr(self, name, getattr(fresh, name))
 
     def forget_embedding(self) -> None:
@@ -223,13 +293,21 @@ class Session:
                 labels[mask] = label
         return labels
 
+    def newest(self, frame: int) -> LabelMap | None:
+        """The label map (H, W) of a frame that is being followed just now; None: not yet."""
+        path = self.folder / "masks.new" / f"{frame:06d}.png"
+        try:
+            return decode_labels(path.read_bytes())
+        except OSError:
+            return None
+
     def prompt(self, frame: int, label: int) -> Prompt:
-        """All that the user showed of an object in a frame."""
+        """All that the user showed a segmenter of an object in a frame."""
         on: list[tuple[float, float]] = []
         off: list[tuple[float, float]] = []
         box: tuple[float, float, float, float] | None = None
         for mark in self.marks:
-            if (mark.frame, mark.label) != (frame, label):
+            if (mark.frame, mark.label) != (frame, label) or mark.kind in PAINTED:
                 continue
             if mark.kind == "box":
                 x0, y0, x1, y1 = mark.at
@@ -256,6 +334,9 @@ class Session:
         self.result = None
 
 
+_KEPT = frozenset({"serial", "handled", "owner", "asker", "touched", "lock", "settings"})
+"""What stays when a clip is forgotten."""
+
 _EMPTY = b""
 """The packed form of a mask without a pixel."""
 
@@ -272,9 +353,3 @@ def unpack(packed: bytes, size: tuple[int, int]) -> Mask:
         return np.zeros(size, np.bool_)
     bits = np.frombuffer(zlib.decompress(packed), np.uint8)
     return np.unpackbits(bits, count=count).astype(np.bool_).reshape(size)
-
-
-def close(session: Session | None) -> None:
-    """What happens when a tab is gone."""
-    if session is not None:
-        session.close()

@@ -1,0 +1,230 @@
+"""What the browser may ask for, each by its name; everything it says is checked here or below.
+
+One answer for all: {"model": what the page shows}, or {"gone": true} where the session is not
+there any more. Nothing that a browser sends can raise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from inpainterz.engines import Stage
+from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
+from inpainterz.pipeline import Engines, FillOptions
+from inpainterz.ui import handlers
+from inpainterz.ui.desk import SORRY, Desk, fetch_weights, sentence
+from inpainterz.ui.render import Model, model
+from inpainterz.ui.session import Session
+from inpainterz.ui.shelf import STAGES
+from inpainterz.video.writer import WriteOptions
+
+log = logging.getLogger(__name__)
+
+Told: TypeAlias = Mapping[str, object]
+
+QUALITIES: tuple[int | None, ...] = (12, None, 23)
+"""Constant rate factors that the settings offer; None = the codec's default."""
+
+BUSY_SECONDS = 0.3
+"""How long a look at a session waits while something else is done to it."""
+
+
+class Actions:
+    """The browser's questions and the answers."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._known: dict[str, Callable[[Session, Told], Any]] = {
+            "seek": lambda s, t: handlers.seek(s, t.get("frame")),
+            "mark": self._mark,
+            "undo": lambda s, t: handlers.undo(s),
+            "redo": lambda s, t: handlers.redo(s),
+            "reset": lambda s, t: handlers.reset(s),
+            "pick": lambda s, t: handlers.pick_object(s, t.get("label")),
+            "new": lambda s, t: handlers.add_object(s),
+            "delete": lambda s, t: handlers.delete_object(s, t.get("label")),
+            "name": lambda s, t: handlers.name_object(s, t.get("label"), t.get("name")),
+            "show": lambda s, t: handlers.show_object(s, t.get("label"), t.get("visible")),
+            "settings": self._settings,
+            "weights": self._weights,
+            "track": self._track,
+            "remove": self._remove,
+            "back": lambda s, t: handlers.back(s),
+            "forth": lambda s, t: handlers.forth(s),
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that may be asked for."""
+        return ("hello", "look", "warm", "example", "cancel", "again", *self._known)
+
+    def __call__(self, told: object, owner: str, guest: str = "") -> Model:
+        """Answer.
+
+        Args:
+            told: what the browser sent: {"do": name, "tab": id, ...}.
+            owner: who asks; "" = nobody who could be known again.
+            guest: the address they ask from.
+        """
+        if not isinstance(told, dict):
+            return {"notice": "that was no question"}
+        do, tab = told.get("do"), told.get("tab")
+        session: Session | None = None
+        try:
+            if do == "hello":
+                return self._hello(tab, owner)
+            if do == "example" and not tab:
+                session = self._desk.open(owner, guest=guest)
+            else:
+                session = self._desk.find(tab, owner)
+            return self._answer(session, do, told)
+        except JobNotFound as error:
+            return {"gone": True, "notice": str(error)}
+        except Exception as error:
+            return self.fail(session, error)
+
+    def fail(self, session: Session | None, error: Exception) -> Model:
+        """The answer where something went wrong: a sentence, never a trace."""
+        if session is not None and not session.folder.is_dir():  # dropped meanwhile
+            return {"gone": True, "notice": ""}
+        if isinstance(error, InpainterzError):
+            text = str(error) if session is None else sentence(session, error)
+        else:
+            log.error("the page failed", exc_info=error)
+            text = SORRY
+        if session is None:
+            return {"notice": text}
+        session.notice = text
+        return self.shown(session)
+
+    def shown(self, session: Session) -> Model:
+        """The answer that shows a session."""
+        with session.lock:
+            return {"model": model(session, place=self._desk.place(session))}
+
+    def _hello(self, tab: object, owner: str) -> Model:
+        told: Model = {
+            "limits": {
+                "upload_mb": self._desk.limits.upload_mb,
+                "fetch": self._desk.limits.fetch_weights,
+            },
+            "engines": [
+                {
+                    "stage": c.stage,
+                    "name": c.name,
+                    "title": c.title,
+                    "here": c.here,
+                    "weights": c.weights,
+                    "size": c.size,
+                    "licence": c.licence,
+                    "commercial": c.commercial,
+                    "own": self._desk.shelf.names[c.stage] == c.name,
+                }
+                for c in self._desk.shelf.choices()
+            ],
+        }
+        if not tab:
+            return told
+        try:
+            return {**told, **self.shown(self._desk.find(tab, owner))}
+        except JobNotFound as error:
+            return {**told, "gone": True, "notice": str(error)}
+
+    def _answer(self, session: Session, do: object, told: Told) -> Model:
+        if do == "look":
+            if not session.lock.acquire(timeout=BUSY_SECONDS):
+                return {}
+            try:
+                return self.shown(session)
+            finally:
+                session.lock.release()
+        if do == "warm":
+            engines = self._engines(session)
+            with self._desk.segmenting:
+                handlers.look(session, engines)
+            return {}
+        if do == "cancel":
+            self._desk.cancel(session)
+            return self.shown(session)
+        if do == "again":
+            self._desk.discard(session)
+            return {"model": None}
+        session.notice = ""
+        if do == "example":
+            with session.lock:
+                for _ in handlers.open_example(session):
+                    pass
+            return self.shown(session)
+        handler = self._known.get(do) if isinstance(do, str) else None
+        if handler is None:
+            raise InputError("that cannot be done here")
+        with session.lock:
+            handler(session, told)
+            return self.shown(session)
+
+    # ------------------------------------------------------------ handlers that need the desk
+
+    def _engines(self, session: Session) -> Engines:
+        return self._desk.shelf.get(session.settings.engines)
+
+    def _mark(self, session: Session, told: Told) -> None:
+        engines = self._engines(session)
+        with self._desk.segmenting:
+            handlers.mark(
+                session,
+                engines,
+                told.get("kind"),
+                told.get("at"),
+                told.get("frame"),
+                radius_px=told.get("radius_px"),
+            )
+
+    def _track(self, session: Session, told: Told) -> None:
+        handlers.check_track(session)
+        engines = self._engines(session)
+        self._desk.start(session, "Follow", lambda job: handlers.track(session, engines, job))
+
+    def _remove(self, session: Session, told: Told) -> None:
+        handlers.check_remove(session)
+        engines, settings = self._engines(session), session.settings
+        fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
+        write = WriteOptions(crf=settings.crf)
+        self._desk.start(
+            session, "Remove", lambda job: handlers.remove(session, engines, fill, write, job)
+        )
+
+    def _settings(self, session: Session, told: Told) -> None:
+        """Take settings as a whole: what is not said is as at first."""
+        checked = handlers.fill_options(told.get("grow_px"), told.get("feather_px", 2))
+        quality = told.get("crf")
+        if quality not in QUALITIES:
+            raise OptionError("there is no such quality")
+        picked = told.get("engines") or {}
+        if not isinstance(picked, dict):
+            raise OptionError("the engines must be named by stage")
+        engines: dict[Stage, str] = {}
+        for stage in STAGES:
+            name = picked.get(stage)
+            if name is None:
+                continue
+            if not isinstance(name, str):
+                raise OptionError("the engines must be named by stage")
+            engines[stage] = name
+        self._desk.shelf.check(engines)
+        settings = session.settings
+        settings.grow_px, settings.feather_px = checked.grow_px, checked.feather_px
+        settings.crf = quality if isinstance(quality, int) else None
+        settings.engines = engines
+
+    def _weights(self, session: Session, told: Told) -> None:
+        """Download the weights of an engine, which may take long."""
+        if not self._desk.limits.fetch_weights:
+            raise OptionError("nothing can be fetched here", "Ask who runs this page")
+        name = told.get("weights")
+        if not isinstance(name, str) or name not in {
+            c.weights for c in self._desk.shelf.choices() if c.weights
+        }:
+            raise OptionError("there are no such weights", "Choose some of the list")
+        self._desk.start(session, f"Fetch {name}", lambda job: fetch_weights(session, name, job))

@@ -1,4 +1,0 @@
-element.addEventListener("click", (event) => {
-  const button = event.target.closest('[data-act="seek"]');
-  if (button) trigger("seek", { frame: Number(button.dataset.frame) });
-});
