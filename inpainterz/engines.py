@@ -293,7 +293,7 @@ def load(
         module = importlib.import_module(entry.module)
         return cast(
             "Segmenter | Tracker | Inpainter | Detector",
-            module.create(_options(module.Options, options), device=device),
+            module.create(read_options(module.Options, options), device=device),
         )
     from inpainterz import weights
     from inpainterz.device import require_torch
@@ -303,11 +303,16 @@ def load(
     module = importlib.import_module(entry.module)
     return cast(
         "Segmenter | Tracker | Inpainter | Detector",
-        module.create(_options(module.Options, options), device=device, weights=path),
+        module.create(read_options(module.Options, options), device=device, weights=path),
     )
 
 
-def _options(kind: type[Any], given: object) -> object:
+def read_options(kind: type[Any], given: object) -> object:
+    """An engine's options from None, a mapping of their fields, or themselves.
+
+    Raises:
+        OptionError: there is no such field, or the value is of another kind.
+    """
     if given is None:
         return kind()
     if isinstance(given, Mapping):

@@ -101,7 +101,9 @@ class MaskStore:
         if self._delete:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif self._confidence and self.folder.is_dir():
-            (self.folder / "confidence.json").write_text(json.dumps(self._confidence), "utf-8")
+            part = self.folder / "confidence.part"  # whole, whoever kills or reads meanwhile
+            part.write_text(json.dumps(self._confidence), "utf-8")
+            part.replace(self.folder / "confidence.json")
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.png"

@@ -346,5 +346,5 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     monkeypatch.setattr(Path, "write_bytes", full)
     answer = run("remove", clip.path, "--click", "14,48", "-o", tmp_path / "o.mp4")
     assert answer.code == 2
-    assert "No space left" in answer.err
+    assert "the disk is full" in answer.err
     assert list(tmp_path.iterdir()) == []

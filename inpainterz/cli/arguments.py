@@ -11,6 +11,7 @@ import typer
 from inpainterz.errors import InputError, OptionError, PromptError
 
 if TYPE_CHECKING:
+    from inpainterz.jobs.order import EngineChoice
     from inpainterz.outputs import Also
     from inpainterz.pipeline import Engines
     from inpainterz.types import LabelMap, Prompt
@@ -250,10 +251,7 @@ def load_engines(
     weights_dir: Path | None,
     no_hybrid: bool = False,
 ) -> Engines:
-    options = read_options(engine_options)
-    if no_hybrid:
-        _require_network(inpainter, engine_set, weights_dir)
-        options.setdefault("inpaint", {})["hybrid"] = False
+    options = _with_no_hybrid(engine_options, no_hybrid, inpainter, engine_set, weights_dir)
     from inpainterz.pipeline import Engines
 
     return Engines.load(
@@ -265,6 +263,45 @@ def load_engines(
         options=options,
         weights_dir=weights_dir,
     )
+
+
+def choose_engines(
+    segmenter: str | None,
+    tracker: str | None,
+    inpainter: str | None,
+    device: str,
+    engine_set: str,
+    engine_options: list[str] | None,
+    weights_dir: Path | None,
+    no_hybrid: bool = False,
+) -> EngineChoice:
+    """The same engines, to be loaded by a job when it needs them."""
+    options = _with_no_hybrid(engine_options, no_hybrid, inpainter, engine_set, weights_dir)
+    from inpainterz.jobs.order import EngineChoice
+
+    return EngineChoice.choose(
+        segmenter=segmenter,
+        tracker=tracker,
+        inpainter=inpainter,
+        engine_set=engine_set,
+        device=device,
+        options=options,
+        weights_dir=weights_dir,
+    )
+
+
+def _with_no_hybrid(
+    engine_options: list[str] | None,
+    no_hybrid: bool,
+    inpainter: str | None,
+    engine_set: str,
+    weights_dir: Path | None,
+) -> dict[Any, dict[str, object]]:
+    options = read_options(engine_options)
+    if no_hybrid:
+        _require_network(inpainter, engine_set, weights_dir)
+        options.setdefault("inpaint", {})["hybrid"] = False
+    return options
 
 
 def _require_network(inpainter: str | None, engine_set: str, weights_dir: Path | None) -> None:

@@ -37,12 +37,25 @@ from inpainterz.cli.arguments import (
     TrackerName,
     WeightsFolder,
     also_outputs,
+    choose_engines,
     file_limits,
     given_labels,
     grow_px_of,
     load_engines,
     mask_files,
     read_prompts,
+)
+from inpainterz.cli.jobs import (
+    HowToRun,
+    JobFolder,
+    MemoryLimit,
+    Part,
+    PlanOnly,
+    Preview,
+    Resume,
+    frames_of,
+    memory_mb,
+    run_job,
 )
 from inpainterz.cli.messages import (
     draw_sheet,
@@ -87,53 +100,68 @@ def remove(
     also: AlsoOutputs = None,
     limit: FileLimits = None,
     overwrite: Overwrite = False,
+    part: Part = None,
+    preview: Preview = None,
+    memory_limit: MemoryLimit = None,
+    job: JobFolder = None,
+    resume: Resume = False,
+    plan: PlanOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove what you click from a clip: outline it, follow it, fill what was behind it."""
     prompts = read_prompts(click, not_, box)
     masks = mask_files(mask)
-    if not prompts and not masks:
+    if not prompts and not masks and not resume:
         raise PromptError(
             "nothing says what to remove", "Give --click X,Y, --box X0,Y0,X1,Y1 or --mask PNG"
         )
     grow_px = grow_px_of(grow)
+    from inpainterz.jobs.order import Order
     from inpainterz.pipeline import FillOptions, Options, check_target
-    from inpainterz.pipeline import remove as run
     from inpainterz.video.writer import WriteOptions
 
     check_target(sheet, overwrite=overwrite)
     limits, outputs = file_limits(limit), also_outputs(also)
-    labels = given_labels(clip, masks, limits) if masks else None
-    engines = load_engines(
-        segmenter,
-        tracker,
-        inpainter,
-        device,
-        engine_set,
-        engine_option,
-        weights_dir,
-        no_hybrid,
-    )
-    options = Options(
-        fill=FillOptions(grow_px=grow_px),
-        write=WriteOptions(
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            pix_fmt=pix_fmt,
-            keep_location=keep_location,
-            smart_copy=smart_copy,
-            measure=measure,
-        ),
-        also=outputs,
-        limits=limits,
-        save_masks=save_masks,
-        overwrite=overwrite,
-    )
-    with progress_bars() as progress:
-        report = run(
-            clip, output, prompts, engines, labels=labels, options=options, progress=progress
+    order = None
+    if prompts or masks:
+        order = Order(
+            source=clip,
+            target=output,
+            prompts=prompts,
+            labels=given_labels(clip, masks, limits) if masks else {},
+            engines=choose_engines(
+                segmenter,
+                tracker,
+                inpainter,
+                device,
+                engine_set,
+                engine_option,
+                weights_dir,
+                no_hybrid,
+            ),
+            options=Options(
+                fill=FillOptions(grow_px=grow_px),
+                write=WriteOptions(
+                    codec=codec,
+                    crf=crf,
+                    preset=preset,
+                    pix_fmt=pix_fmt,
+                    keep_location=keep_location,
+                    smart_copy=smart_copy,
+                    measure=measure,
+                ),
+                also=outputs,
+                limits=limits,
+                save_masks=save_masks,
+                overwrite=overwrite,
+            ),
+            part=None if part is None else frames_of(part, clip, limits),
+            memory_limit_mb=memory_mb(memory_limit),
         )
+    how = HowToRun(resume=resume, folder=job, preview=preview, plan=plan)
+    report = run_job(order, output, how, as_json=as_json)
+    if report is None:
+        return
     if sheet is not None:
         draw_sheet(report, sheet)
     tell(report, as_json, sheet)

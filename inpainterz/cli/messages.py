@@ -24,6 +24,8 @@ STAGE_TITLES = {
     "segment": "Outline",
     "track": "Follow",
     "inpaint": "Fill",
+    "cuts": "Look",
+    "write": "Write",
 }
 
 
@@ -106,6 +108,8 @@ def tell(report: Report, as_json: bool, sheet: Path | None) -> None:
         console.print(f"outside the holes: {psnr}; {near.exact_frames} frames are exact")
     for kind, target in report.also.items():
         console.print(f"{kind:<12} {target}", markup=False)
+    for note in report.notes:
+        err().print(note, markup=False)
     for lost in report.not_carried:
         err().print(f"not carried over: {lost}", markup=False)
 

@@ -42,7 +42,14 @@ import numpy as np
 
 from inpainterz import pipeline
 from inpainterz.engines import Stage
-from inpainterz.errors import InputError, OptionError, OutOfMemory, OutputExists, PromptError
+from inpainterz.errors import (
+    InputError,
+    OptionError,
+    OutOfMemory,
+    OutputExists,
+    PromptError,
+    VideoEncodeError,
+)
 from inpainterz.jobs.memory import lower, release, resident_mb
 from inpainterz.jobs.order import (
     STAGES,
@@ -72,6 +79,7 @@ from inpainterz.types import JSON, Frame, LabelMap, Mask, Origin, Progress, Step
 from inpainterz.video.fidelity import Fidelity
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.shots import find_cuts, mark, shot_of
+from inpainterz.video.targets import cannot_write
 from inpainterz.video.writer import VideoWriter, Written
 
 log = logging.getLogger(__name__)
@@ -143,12 +151,6 @@ class Job:
             source = fingerprint(video)
         if folder.exists() and any(folder.iterdir()):
             raise OutputExists(f"{folder} is not empty", "Name another folder for the job")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        given = folder / "given"
-        given.mkdir(exist_ok=True)
-        for index, labels in order.labels.items():
-            write_bytes(given / f"{index:06d}.png", encode_labels(labels))
-        (folder / "fill").mkdir(exist_ok=True)
         told = order.as_json()
         for name in ("source", "masks"):  # so that it can be resumed from anywhere
             if told[name] is not None:
@@ -168,7 +170,18 @@ class Job:
                 "blend_frames": sizes.blend_frames,
             },
         }
-        write_json(folder / "plan.json", plan)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            for name in ("given", "fill"):
+                (folder / name).mkdir(exist_ok=True)
+            for index, labels in order.labels.items():
+                write_bytes(folder / "given" / f"{index:06d}.png", encode_labels(labels))
+            write_json(folder / "plan.json", plan)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, VideoEncodeError):
+                raise
+            raise cannot_write(folder, error) from error
         return cls(folder, Order.from_json(told, order.labels), sizes, source)
 
     @classmethod
@@ -194,6 +207,18 @@ class Job:
         order = Order.from_json(plan["order"], read_labels(folder / "given"))
         order = replace(order, source=source or order.source, target=target or order.target)
         return cls(folder, order, Sizes(**plan["sizes"]), plan["source"])
+
+    def has_work(self) -> bool:
+        """Whether something is done that a later run would not have to do again."""
+        return any(self.folder.glob("fill/*.zip")) or any(
+            (scope / name).exists()
+            for scope in self.folder.iterdir()
+            for name in ("labels", "track", "followed.json")
+        )
+
+    def is_previewed_only(self) -> bool:
+        """Whether only previews were made so far."""
+        return not (self.folder / "full").exists()
 
     def delete(self) -> None:
         """Delete the folder with everything in it."""

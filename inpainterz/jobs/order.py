@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from inpainterz import device, weights
 from inpainterz import engines as engine_list
 from inpainterz.engines import Stage
 from inpainterz.errors import InputError, OptionError
@@ -20,6 +22,7 @@ from inpainterz.outputs import Also
 from inpainterz.pipeline import Engines, FillOptions, Options
 from inpainterz.types import JSON, LabelMap, Prompt, Prompts
 from inpainterz.video.reader import Limits, VideoReader
+from inpainterz.video.targets import cannot_write
 from inpainterz.video.writer import WriteOptions
 
 STAGES: tuple[Stage, ...] = ("segment", "track", "inpaint")
@@ -76,6 +79,24 @@ class EngineChoice:
                 found[stage] = asdict(options)
         return cls({s: engines.names.get(s, "given") for s in STAGES}, found)
 
+    def check(self) -> None:
+        """Check that every engine can be loaded, without loading a network.
+
+        Raises:
+            OptionError: an option that the engine has not, or of another kind.
+            WeightsMissing: names the command that fetches them.
+            EngineUnavailable: a package or a device is missing.
+        """
+        for stage in STAGES:
+            entry = engine_list.find(stage, self.names[stage])
+            if entry.weights is None:
+                self.load(stage)
+                continue
+            weights.locate(entry.weights, folder=self.weights_dir)
+            device.require_torch(entry.name)
+            device.pick(self.device, entry.name)
+            options_of(self, stage)
+
     def with_options(self, stage: Stage, options: Mapping[str, Any], device: str) -> EngineChoice:
         """The same with other options for one stage, and another device."""
         return replace(self, options={**self.options, stage: dict(options)}, device=device)
@@ -106,6 +127,16 @@ class EngineChoice:
         return cls(
             data["names"], data["options"], data["device"], None if folder is None else Path(folder)
         )
+
+
+def options_of(engines: EngineChoice, stage: Stage) -> Any:
+    """The `Options` that an engine will be given; imports the engine, loads nothing.
+
+    Raises:
+        OptionError: an option that the engine has not.
+    """
+    module = importlib.import_module(engine_list.find(stage, engines.names[stage]).module)
+    return engine_list.read_options(module.Options, dict(engines.options.get(stage, {})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +194,19 @@ class Order:
             memory_limit_mb=data["memory_limit_mb"],
         )
 
-    def key(self) -> str:
-        """The same for two orders that ask for the same."""
+    def same_as(self, other: Order) -> bool:
+        """Whether both ask for the same, wherever clip and target are."""
+        return self._key() == other._key()
+
+    def _key(self) -> str:
         told = self.as_json()
-        told["options"].pop("overwrite")
+        for name in ("source", "target", "masks"):
+            told.pop(name)
+        options = told["options"]
+        for name in ("overwrite", "limits"):
+            options.pop(name)
+        options["save_masks"] = options["save_masks"] is not None
+        options["also"] = [also["kind"] for also in options["also"]]
         told["labels"] = {
             str(i): hashlib.sha256(encode_labels(m)).hexdigest()
             for i, m in sorted(self.labels.items())
@@ -257,8 +297,11 @@ def write_json(path: Path, data: JSON) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file as a whole: it is there and right, or it is not there."""
     part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def read_json(path: Path) -> JSON:
