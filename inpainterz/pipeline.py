@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -44,6 +44,11 @@ from inpainterz.video.writer import VideoWriter, WriteOptions, Written
 
 NEIGHBOUR_OFFSETS = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
 """Which frames around a prompted one a segmenter is shown, in frames."""
+
+SETTLED_FRAMES = 5
+SETTLED_IOU = 0.97
+"""A correction reaches no further where the new masks of so many frames in a row overlap the old
+ones so well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +420,112 @@ def _doubt(distance: int) -> float:
     return float((1 + distance) ** 0.25)
 
 
+def follow_again(
+    video: VideoReader,
+    labels: Mapping[int, LabelMap],
+    corrected: Mapping[int, Collection[int]],
+    tracker: Tracker,
+    masks: MaskStore,
+    *,
+    cuts: Sequence[int] = (),
+    progress: Progress = silent,
+) -> Generator[Tracked]:
+    """Follow corrected objects through the frames that the correction touches, and no others.
+
+    From each corrected frame both ways, as far as the next frame that shows the object, or until
+    the new masks have agreed with the old ones for `SETTLED_FRAMES`. Between two frames that show
+    the object the old mask stays where it is trusted more, as in `propagate`.
+
+    Args:
+        video: the clip.
+        labels: frame index -> label map, all that was ever shown, the corrections too.
+        corrected: frame index -> the objects that were corrected or are new there.
+        tracker: any engine of the stage.
+        masks: what was followed before; changed in place.
+        cuts: first frames of the later shots.
+        progress: told after each frame; nobody knows how many there will be.
+
+    Yields:
+        The frames that were followed again, with their masks as they are now.
+
+    Raises:
+        PromptError: a corrected object is not in the label map of its frame.
+    """
+    shown: dict[int, list[int]] = {}
+    for index in sorted(labels):
+        for label in np.unique(labels[index][labels[index] > 0]):
+            shown.setdefault(int(label), []).append(index)
+    known = {int(k) for _, found in masks.items() for k in np.unique(found) if k}
+    done = 0
+    for index in sorted(corrected):
+        ids = frozenset(int(k) for k in corrected[index])
+        if not all(index in shown.get(k, ()) for k in ids):
+            raise PromptError(f"a correction of frame {index} shows no object", "Mark it there")
+        base = masks.get(index)
+        base = np.zeros(video.size, np.uint8) if base is None else base
+        base = _replaced(base, labels[index], ids)
+        masks.put(index, base, {**masks.confidence(index), **dict.fromkeys(ids, 1.0)})
+        for frames in (video.frames(index), video.backwards(index)):
+            pending, agreed = set(ids), 0
+            with closing(prefetch(frames)) as ahead:
+                for tracked in tracker.track(mark(ahead, cuts), {index: base}):
+                    here = tracked.frame.index
+                    if here != index:
+                        pending -= {k for k in pending if here in shown[k]}
+                        if not pending:
+                            break
+                        same = _take_over(tracked, index, pending, shown, masks)
+                        agreed = agreed + 1 if same and pending <= known else 0
+                    done += 1
+                    progress(Step("track", done, None))
+                    now = masks.get(here)
+                    yield replace(
+                        tracked,
+                        labels=tracked.labels if now is None else now,
+                        confidence=masks.confidence(here),
+                    )
+                    if agreed >= SETTLED_FRAMES:
+                        break
+
+
+def _take_over(
+    tracked: Tracked,
+    origin: int,
+    ids: Collection[int],
+    shown: Mapping[int, Sequence[int]],
+    masks: MaskStore,
+) -> bool:
+    """Put the new masks of `ids` in the place of the old ones, where they are trusted more;
+    whether all of them agree with the old ones."""
+    here = tracked.frame.index
+    old = masks.get(here)
+    old = np.zeros_like(tracked.labels) if old is None else old
+    confidence = masks.confidence(here)
+    taken, same = set(), True
+    for label in ids:
+        before, now = old == label, tracked.labels == label
+        union = int((before | now).sum())
+        same &= int((before & now).sum()) >= SETTLED_IOU * union
+        ahead = [p for p in shown[label] if (p > here) == (here > origin) and p != origin]
+        trust = tracked.confidence.get(label, 0.0) / _doubt(abs(here - origin))
+        nearest = min((abs(p - here) for p in ahead), default=None)
+        if nearest is None or trust >= confidence.get(label, 1.0) / _doubt(nearest):
+            taken.add(label)
+            confidence[label] = tracked.confidence.get(label, 0.0)
+    masks.put(here, _replaced(old, tracked.labels, taken), confidence)
+    return same
+
+
+def _replaced(old: LabelMap, new: LabelMap, ids: Collection[int]) -> LabelMap:
+    """A label map with some objects as in another one; all others stay."""
+    labels = old.copy()
+    wanted = list(ids)
+    labels[np.isin(labels, wanted)] = 0
+    where = np.isin(new, wanted)
+    labels[where] = new[where]
+    return labels
+
+
 # ---------------------------------------------------------------- inpaint
 
 
@@ -634,6 +745,7 @@ def _encode(
     clock: Clock,
 ) -> Report:
     """Fill, write, complete the target, and say what was done."""
+
     def write(item: tuple[Frame, Mask]) -> None:
         writer.write(*item)
         extra.write(*item)

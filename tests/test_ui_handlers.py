@@ -432,6 +432,46 @@ def test_a_correction_starts_from_what_was_followed(followed: Session, engines: 
     assert overlap(followed.view(12) == 1, SCENE.mask(12)) > 0.6
 
 
+def test_a_correction_is_followed_only_as_far_as_it_reaches(
+    followed: Session, engines: Engines
+) -> None:
+    handlers.mark(followed, engines, "brush", middle(0), 0, radius_px=60)  # wrong: nearly all
+    seen: list[int] = []
+
+    class Watching:
+        def track(self, frames: Any, labels: Any) -> Iterator[Any]:
+            for tracked in engines.tracker.track(frames, labels):
+                seen.append(tracked.frame.index)
+                yield tracked
+
+    watched = replace(engines, tracker=Watching())
+    handlers.undo(followed)
+    handlers.mark(followed, engines, "brush", middle(2), 2, radius_px=3)  # right already
+    before = [followed.view(i) for i in range(SCENE.frames)]
+    run(handlers.track(followed, watched))
+    assert not followed.stale and followed.job is None
+    # both ways until it has settled, and not to where it was shown first, frame 7
+    assert set(seen) <= set(range(0, 8)) and 2 in seen and 0 in seen
+    for index in range(7, SCENE.frames):
+        assert (followed.view(index) == before[index]).all()
+    # a new object is followed through the whole clip, and the first one stays as it is
+    handlers.add_object(followed)
+    handlers.seek(followed, 4)
+    handlers.mark(followed, engines, "box", [90, 5, 120, 30])
+    seen.clear()
+    run(handlers.track(followed, watched))
+    assert set(seen) == set(range(SCENE.frames))
+    for index in (0, 6, 12):
+        labels = followed.view(index)
+        assert set(np.unique(labels)) == {0, 1, 2}
+        assert overlap(labels == 1, before[index] == 1) > 0.95
+    # and what is taken back is followed as a whole again
+    handlers.undo(followed)
+    seen.clear()
+    run(handlers.track(followed, watched))
+    assert len(seen) > SCENE.frames
+
+
 def test_a_deleted_object_leaves_the_followed_masks(opened: Session, engines: Engines) -> None:
     clicked(opened, engines)
     handlers.add_object(opened)

@@ -38,6 +38,7 @@ from inpainterz.types import (
     Mask,
     Origin,
     Prompt,
+    Step,
     Tracked,
 )
 from inpainterz.ui import proxy
@@ -675,22 +676,30 @@ def track(session: Session, engines: Engines, job: Job | None = None) -> Steps:
         if session.tracked and not session.stale:  # the second half of a double click
             return
         yield session  # shown at once, also where the first followed frame takes long
+        corrected = _corrected(session)
+        if corrected is not None:  # the rest stays as it was followed
+            shutil.copytree(session.folder / "masks", fresh, copy_function=os.link)
+            _unlink_shared(fresh / "confidence.json", session.folder / "masks" / "confidence.json")
         with VideoReader(clip.path) as video, MaskStore(fresh) as store:
             yield from _find_cuts(session, video, job)
             shown, snapshot = session.shown(), dict(session.answers)
             job.begin("follow", None)
-            job.trust = [-1] * clip.frames
+            job.trust = [-1] * clip.frames if corrected is None else list(session.trust)
             pace = _Pace()
-            with closing(
-                pipeline.propagate(
-                    video,
-                    shown,
-                    engines.tracker,
-                    store,
-                    cuts=session.cuts or (),
-                    progress=lambda step: _note(job, step.done, step.total),
+
+            def note(step: Step) -> None:
+                _note(job, step.done, step.total)
+
+            cuts = session.cuts or ()
+            if corrected is None:
+                steps = pipeline.propagate(
+                    video, shown, engines.tracker, store, cuts=cuts, progress=note
                 )
-            ) as steps:
+            else:
+                steps = pipeline.follow_again(
+                    video, shown, corrected, engines.tracker, store, cuts=cuts, progress=note
+                )
+            with closing(steps):
                 for tracked in steps:
                     index = tracked.frame.index
                     job.trust[index] = _trust(tracked)
@@ -715,6 +724,30 @@ def track(session: Session, engines: Engines, job: Job | None = None) -> Steps:
         _release(session, job)
         shutil.rmtree(fresh, ignore_errors=True)
     yield session
+
+
+def _corrected(session: Session) -> dict[int, set[int]] | None:
+    """Frame -> the objects that were shown anew since all was followed; None where all has to be
+    followed again, as when something shown was taken back."""
+    before, now = session.followed, session.answers
+    if before is None or any(key not in now for key in before):
+        return None
+    corrected: dict[int, set[int]] = {}
+    shown = session.shown()
+    for (frame, label), packed in now.items():
+        if before.get((frame, label)) == packed:
+            continue
+        if frame not in shown or not (shown[frame] == label).any():
+            return None
+        corrected.setdefault(frame, set()).add(label)
+    return corrected or None
+
+
+def _unlink_shared(copy: Path, source: Path) -> None:
+    """Make a linked file one of its own: it is written in place."""
+    if copy.is_file():
+        copy.unlink()
+        shutil.copyfile(source, copy)
 
 
 def _trust(tracked: Tracked) -> int:
