@@ -38,7 +38,7 @@ class Made:
     lost: tuple[str, ...] = ()
     """Words that the list of what is not carried must contain, one a line; nothing else may."""
     copies: bool = False
-    """Whether packets are copied: the file has groups without a hole that can be."""
+    """Whether packets must be copied: the file has groups without a hole that can be."""
 
 
 FILES: dict[str, Made] = {

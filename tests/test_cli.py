@@ -148,7 +148,7 @@ def test_the_file_s_options_reach_the_writer(run: Run, clip: Clip, tmp_path: Pat
     written = answer.report["written"]
     assert isinstance(written, dict)
     assert written["codec"] == "h264" and written["fidelity"]["psnr_db"] > 35
-    assert written["not_copied"] == "it has no second group of pictures that stands for itself"
+    assert written["not_copied"] is None and 2 <= written["copied_frames"] <= 3
     assert answer.report["also"] == {kind: str(path) for kind, path in names.items()}
     for kind, path in names.items():
         if path.suffix == ".mkv":

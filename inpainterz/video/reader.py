@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar, cast
 
 import av
 import av.container
@@ -206,6 +207,32 @@ def _too_much(path: Path, what: str, found: float, limit: float) -> VideoOpenErr
         f"{path} has {found:.0f} {what}, and {limit:.0f} are allowed",
         f"If you trust the file, raise the limit: --limit {what}={found:.0f}",
     )
+
+
+StreamT = TypeVar("StreamT", bound=av.stream.Stream)
+
+
+def packets_of(
+    container: av.container.InputContainer, *streams: StreamT
+) -> Generator[av.Packet[StreamT], None, None]:
+    """Demux streams, to the last packet and no further.
+
+    PyAV ends with an empty packet for each stream, and looks for streams that appeared on the way
+    in a list that it made before: an IndexError then stands for the end.
+
+    Raises:
+        FFmpegError: the file is damaged.
+    """
+    packets = container.demux(*streams)
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:
+            return
+        if packet is None:
+            return
+        if packet.size or packet.dts is not None:
+            yield cast("av.Packet[StreamT]", packet)
 
 
 def missing_bytes(path: Path) -> int:
@@ -607,7 +634,7 @@ class VideoReader:
                     container.seek(target, stream=stream)
                 except av.error.FFmpegError:
                     return
-            packets = container.demux(stream)
+            packets = packets_of(container, stream)
             while True:
                 try:
                     packet = next(packets, None)
@@ -618,7 +645,7 @@ class VideoReader:
                     yield from decoder.decode(packet)
                 except av.error.FFmpegError as error:
                     _log.debug("%s: %s", self.path, error)
-                if packet is None or (packet.dts is None and not packet.size):
+                if packet is None:
                     return
 
     def _progressive(
@@ -742,7 +769,7 @@ def _demux(
     keys: list[_Key] = []
     last: tuple[int, int] | None = None
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if not packet.size or packet.is_discard:  # outside the edit list: decoded, not shown
                 continue
             if codec == "vp8" and not bytes(packet)[0] & 0x10:  # RFC 6386, 9.1: show_frame

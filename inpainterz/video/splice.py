@@ -2,13 +2,15 @@
 
 A clip is cut into groups of pictures that need nothing from outside: each begins with a key frame
 that clears the decoder, and holds all frames shown from there up to the next. Groups without a hole
-are copied packet by packet; of the others only the pictures are kept, and encoded anew. The
-encoder's pictures must mean the same to a decoder wherever they stand, which each codec's `Joint`
-sees to. Where that cannot be had, `plan` says why, and everything is encoded.
+are copied packet by packet. Of a group with a hole, what comes before the first hole is copied as
+far as it needs nothing after it; the rest is encoded anew, up to the next group. The encoder's
+pictures must mean the same to a decoder wherever they stand, which each codec's `Joint` sees to.
+Where that cannot be had, `plan` says why, and everything is encoded.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from av.stream import Discard
 
 from inpainterz.video import parameter_sets as sets
 from inpainterz.video.parameter_sets import AvcHeader, HevcHeader, ParameterSetError
-from inpainterz.video.reader import VideoReader, open_container
+from inpainterz.video.reader import VideoReader, open_container, packets_of
 
 _H264_PROFILES = {
     66: "baseline",
@@ -73,9 +75,16 @@ class Plan:
     """Of each packet."""
     dts: tuple[int, ...]
     """Of each packet; the encoder's packets take over those of the ones they replace."""
+    cuts: tuple[int, ...]
+    """Packets before which the copy of a group may end: all stored so far is shown before it."""
     joint: Joint
     may_reorder: bool
     """Whether the encoder may keep one picture back: its times of storing leave room for it."""
+
+    def cut_before(self, frame: int, first: int) -> int:
+        """Where the copy of the group that begins with `first` ends, if `frame` has a hole."""
+        at = bisect.bisect_right(self.cuts, frame) - 1
+        return max(first, self.cuts[at]) if at >= 0 else first
 
     def groups(self) -> list[tuple[int, int]]:
         """First frame, and the one after the last, of each group."""
@@ -110,7 +119,7 @@ def plan(like: VideoReader, codec: str) -> Plan:
             if other.index != stream.index:
                 other.discard = Discard.all
         try:
-            for packet in container.demux(stream):
+            for packet in packets_of(container, stream):
                 if not packet.size:
                     continue
                 if packet.is_discard:
@@ -130,33 +139,33 @@ def plan(like: VideoReader, codec: str) -> Plan:
     shown = sorted(pts)
     if shown != list(like.pts):
         raise CannotSplice("it holds frames that are not shown")
-    starts = _closed(entries, pts, apart=codec == "h264")
-    if len(starts) < 2:
-        raise CannotSplice("it has no second group of pictures that stands for itself")
+    starts, cuts = _closed(entries, pts, apart=codec == "h264")
+    if not starts or (len(starts) < 2 and not cuts):
+        raise CannotSplice("it has no group of pictures that stands for itself")
     stored = _storing_times(pts, dts, shown)
     may_reorder = all(stored[i] <= shown[i - 1] for i in range(1, len(stored)))
-    return Plan(starts, tuple(pts), stored, joint, may_reorder)
+    return Plan(starts, tuple(pts), stored, cuts, joint, may_reorder)
 
 
-def _closed(entries: Sequence[int], pts: Sequence[int], *, apart: bool) -> tuple[int, ...]:
-    """The entries before which everything shown earlier is stored, and nothing shown later.
+def _closed(
+    entries: Sequence[int], pts: Sequence[int], *, apart: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where groups begin, and where their copies may end.
 
-    H.264 wants them `apart`: of two key frames in a row, both of which clear the decoder, each must
-    have a number (idr_pic_id) other than the other's, and two encoders do not agree on them.
+    Before either, everything shown earlier is stored, and nothing shown later.
+
+    H.264 wants key frames that clear the decoder `apart`: of two in a row each must have a number
+    (idr_pic_id) other than the other's, and two encoders do not agree on them.
     """
-    if not entries or entries[0] != 0:
-        return ()
     after = list(itertools.accumulate(reversed(pts), min))[::-1]  # least time from here on
     before = list(itertools.accumulate(pts, max))  # greatest time up to here
-    if after[0] != pts[0]:
-        return ()
+    if not entries or entries[0] != 0 or after[0] != pts[0]:
+        return (), ()
     keys = set(entries) if apart else set[int]()
-    return tuple(
-        at
-        for at in entries
-        if after[at] == pts[at]
-        and (at == 0 or (before[at - 1] < pts[at] and not {at - 1, at + 1} & keys))
-    )
+    clean = [i for i in range(1, len(pts)) if before[i - 1] < after[i] and i - 1 not in keys]
+    able = set(clean)
+    later = (i for i in entries if i in able and after[i] == pts[i] and i + 1 not in keys)
+    return (0, *later), tuple(clean)
 
 
 def _storing_times(

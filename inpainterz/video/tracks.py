@@ -17,7 +17,7 @@ import av.container
 import av.error
 
 from inpainterz.errors import VideoDecodeError
-from inpainterz.video.reader import VideoReader, open_container
+from inpainterz.video.reader import VideoReader, open_container, packets_of
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Tracks:
                 with open_container(self._like.path, self._like.limits) as source:
                     stream = source.streams[template.index]
                     if template.type != "attachment":
-                        packet = next((p for p in source.demux(stream) if p.size), None)
+                        packet = next((p for p in packets_of(source, stream) if p.size), None)
                         if packet is not None:
                             packet.stream = target
                             trial.mux(packet)
@@ -169,8 +169,8 @@ class Tracks:
         if not self._targets:
             return
         if self._packets is None:
-            self._packets = self._source.demux(
-                *[s for s in self.templates if s.index in self._targets]
+            self._packets = packets_of(
+                self._source, *[s for s in self.templates if s.index in self._targets]
             )
         while True:
             packet = self._held or self._next_packet()

@@ -57,7 +57,7 @@ from inpainterz.video.planes import (
     upright,
     workable,
 )
-from inpainterz.video.reader import VideoReader, open_container
+from inpainterz.video.reader import VideoReader, open_container, packets_of
 from inpainterz.video.targets import cannot_write, check_target, part_of
 from inpainterz.video.tracks import Tracks, kept
 
@@ -585,21 +585,26 @@ class _Movie:
             return
         group = self._splicer.group
         if not self._splicer.is_touched and hole.any():
-            # the frames before it in its group, which were left to be copied, are encoded too
+            # of the frames before it in its group, which were left to be copied, those are encoded
+            # that need what comes after
             self._splicer.is_touched = True
-            for index in range(group[0], frame.index):
+            cut = self._splicer.cut_before(frame.index)
+            if cut > group[0]:
+                self._end_run()
+                self._copy(self._splicer, group[0], cut)
+            for index in range(cut, frame.index):
                 self._encode_native(index)
         if self._splicer.is_touched:
             self._encode(frame, hole)
         if frame.index + 1 == group[1]:
             if not self._splicer.is_touched:
                 self._end_run()
-                self._copy_group(self._splicer)
+                self._copy(self._splicer, *group)
             self._splicer.next_group()
 
-    def _copy_group(self, splicer: _Splicer) -> None:
+    def _copy(self, splicer: _Splicer, first: int, end: int) -> None:
         try:
-            for packet in splicer.packets():
+            for packet in splicer.packets(first, end):
                 packet.stream = self._stream
                 self._mux(packet)
                 self._copied += 1
@@ -702,6 +707,8 @@ class _Movie:
             encoded_frames=self._encoded,
             not_copied=self._not_copied,
         )
+        if self._splicer is not None and not self._copied:
+            written = replace(written, not_copied="every group of pictures has a hole")
         if self._like.repeated:
             many = len(self._like.repeated)
             self.dropped.append(
@@ -792,7 +799,7 @@ class _Splicer:
             if other.index != stream.index:
                 other.discard = Discard.all
         assert isinstance(stream, av.VideoStream)
-        self._packets = (p for p in self._source.demux(stream) if p.size)
+        self._packets = (p for p in packets_of(self._source, stream) if p.size)
         self._read = 0
 
     @property
@@ -805,9 +812,12 @@ class _Splicer:
         self.is_touched = False
         self._number = min(self._number + 1, len(self._groups) - 1)
 
-    def packets(self) -> Iterator[av.Packet[av.VideoStream]]:
-        """The packets of the group, as the source has them."""
-        first, end = self.group
+    def cut_before(self, frame: int) -> int:
+        """Where the copy of the group ends, if `frame` is its first with a hole."""
+        return self._plan.cut_before(frame, self.group[0])
+
+    def packets(self, first: int, end: int) -> Iterator[av.Packet[av.VideoStream]]:
+        """Packets as the source has them."""
         if self._stored != first:
             raise ParameterSetError(f"the encoder gave {self._stored} packets for {first} frames")
         while self._read < end:
