@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,10 @@ import clips
 import numpy as np
 import pytest
 
+from inpainterz import pipeline
 from inpainterz.errors import InputError, OptionError, OutOfMemory, OutputExists, PromptError
 from inpainterz.jobs.job import Job, Sizes, folder_for
+from inpainterz.jobs.lane import Lanes, Ticket
 from inpainterz.jobs.order import EngineChoice, Order
 from inpainterz.jobs.pieces import Piece, PieceReader, PieceWriter, divide, patch_of
 from inpainterz.masks import MaskStore
@@ -483,6 +486,73 @@ def test_memory_that_no_step_saves_is_an_error(clip: clips.Clip, tmp_path: Path)
     with pytest.raises(OutOfMemory):
         job.run(engines=engines(Carrying(budget=3)))
     assert job.run(engines=engines()).frames == 40  # what was done is there
+
+
+# ---------------------------------------------------------------- abandoned, cancelled, cut
+
+
+@pytest.mark.parametrize("taken", [0, 1, 9])
+def test_a_stage_that_is_closed_early_leaves_no_thread_and_no_open_file(
+    clip: clips.Clip, tmp_path: Path, taken: int
+) -> None:
+    before = set(threading.enumerate())
+    handles = len(os.listdir("/proc/self/fd"))
+    with VideoReader(clip.path) as video, MaskStore(tmp_path / "masks") as masks:
+        follow = pipeline.propagate(video, labels_at(12), Wandering(), masks)
+        for _ in range(taken):
+            next(follow)
+        follow.close()
+        masks.put(3, labels_at(3)[3])
+        filled = pipeline.fill(video, masks, Carrying())
+        for _ in range(taken):
+            next(filled)
+        filled.close()
+    assert set(threading.enumerate()) == before
+    assert len(os.listdir("/proc/self/fd")) == handles
+
+
+@pytest.mark.parametrize("stage", ["track", "inpaint"])
+def test_a_cancelled_job_of_real_engines_ends_and_frees_everything(
+    clip: clips.Clip, tmp_path: Path, stage: str
+) -> None:
+    begun = threading.Event()
+
+    def work(ticket: Ticket) -> None:
+        def step(step: Step) -> None:
+            ticket.step(step)
+            if step.stage == stage:
+                begun.set()
+
+        made = order(clip, ticket.folder / "clean.mp4")
+        Job.create(ticket.folder / "job", made).run(progress=step)
+
+    with Lanes(tmp_path / "lanes") as lanes:
+        handles = len(os.listdir("/proc/self/fd"))
+        job = lanes.submit("ann", work)
+        assert begun.wait(60)
+        assert lanes.cancel(job, "ann").cancelling
+        assert lanes.wait(job, "ann", 10).state == "cancelled"
+        assert list(lanes.folder(job, "ann").iterdir()) == []
+        assert not [t for t in threading.enumerate() if t.name in ("prefetch", "behind")]
+        assert len(os.listdir("/proc/self/fd")) == handles
+
+
+def test_the_built_in_tracker_stops_at_a_cut_and_nothing_is_filled_after_it(
+    tmp_path: Path,
+) -> None:
+    scene = replace(SCENE, frames=16, cuts=(8,))
+    short = clips.make(tmp_path / "cut.mp4", scene)
+    made = Order(
+        short.path,
+        str(tmp_path / "clean.mkv"),
+        labels={0: scene.mask(0).astype(np.uint8)},
+        options=Options(fill=FillOptions(grow_px=1), write=WriteOptions(codec="ffv1")),
+    )
+    report = Job.create(tmp_path / "job", made, sizes=SIZES).run()
+    assert report.shots == 2
+    with VideoReader(short.path) as before, VideoReader(tmp_path / "clean.mkv") as after:
+        for a, b in zip(before.frames(), after.frames(), strict=True):
+            assert (a.image == b.image).all() == (a.index >= 8)
 
 
 # ---------------------------------------------------------------- pieces

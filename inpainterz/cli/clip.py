@@ -268,44 +268,60 @@ def inpaint(
     limit: FileLimits = None,
     sheet: Sheet = None,
     overwrite: Overwrite = False,
+    part: Part = None,
+    preview: Preview = None,
+    memory_limit: MemoryLimit = None,
+    job: JobFolder = None,
+    resume: Resume = False,
+    plan: PlanOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Fill given masks of a clip."""
     grow_px = grow_px_of(grow)
-    from inpainterz.pipeline import FillOptions, Options, check_target, inpaint_clip
+    from inpainterz.jobs.order import Order
+    from inpainterz.pipeline import FillOptions, Options, check_target
     from inpainterz.video.writer import WriteOptions
 
     check_target(sheet, overwrite=overwrite)
     limits, outputs = file_limits(limit), also_outputs(also)
     if not masks.exists():
         raise InputError(f"there is no {masks}", "Name a zip, a folder or a PNG")
-    engines = load_engines(
-        "builtin",
-        "builtin",
-        inpainter,
-        device,
-        engine_set,
-        engine_option,
-        weights_dir,
-        no_hybrid,
-    )
-    options = Options(
-        fill=FillOptions(grow_px=grow_px, feather_px=0),
-        write=WriteOptions(
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            pix_fmt=pix_fmt,
-            keep_location=keep_location,
-            smart_copy=smart_copy,
-            measure=measure,
+    order = Order(
+        source=clip,
+        target=output,
+        masks=masks,
+        engines=choose_engines(
+            "builtin",
+            "builtin",
+            inpainter,
+            device,
+            engine_set,
+            engine_option,
+            weights_dir,
+            no_hybrid,
         ),
-        also=outputs,
-        limits=limits,
-        overwrite=overwrite,
+        options=Options(
+            fill=FillOptions(grow_px=grow_px, feather_px=0),
+            write=WriteOptions(
+                codec=codec,
+                crf=crf,
+                preset=preset,
+                pix_fmt=pix_fmt,
+                keep_location=keep_location,
+                smart_copy=smart_copy,
+                measure=measure,
+            ),
+            also=outputs,
+            limits=limits,
+            overwrite=overwrite,
+        ),
+        part=None if part is None else frames_of(part, clip, limits),
+        memory_limit_mb=memory_mb(memory_limit),
     )
-    with progress_bars() as progress:
-        report = inpaint_clip(clip, output, masks, engines, options=options, progress=progress)
+    how = HowToRun(resume=resume, folder=job, preview=preview, plan=plan)
+    report = run_job(order, output, how, as_json=as_json)
+    if report is None:
+        return
     if sheet is not None:
         draw_sheet(report, sheet)
     tell(report, as_json, sheet)
