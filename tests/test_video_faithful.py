@@ -359,3 +359,47 @@ def test_stored_pixels_are_the_source_s_own(tmp_path: Path) -> None:
             assert np.array_equal(to_rgb(was)[~hole], to_rgb(now)[~hole])
     again = upright(next(source.natives()), source.orientation, "yuv444p")
     assert (again.height, again.width) == source.size
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_the_cover_is_kept(tmp_path: Path, ending: str) -> None:
+    clip = clips.make(tmp_path / "a.mp4", TINY, Coding())
+    picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 99, np.uint8), "rgb24")
+    path = tmp_path / "cover.mp4"
+    with av.open(str(clip.path)) as source, av.open(str(path), "w") as out:
+        target = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        cover = out.add_stream("png")
+        assert isinstance(cover, av.VideoStream)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        packets = [*cover.encode(picture), *cover.encode(None)]
+        kept = bytes(packets[0])
+        out.mux(packets)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = target
+                out.mux(packet)
+    writer, _ = _write(VideoReader(path), tmp_path / f"out.{ending}")
+    assert writer.dropped == ()
+    with av.open(str(tmp_path / f"out.{ending}")) as out:
+        (stream,) = [s for s in out.streams.video if s.disposition & 1024]
+        assert [bytes(p) for p in out.demux(stream) if p.size] == [kept]
+    assert len(VideoReader(tmp_path / f"out.{ending}")) == 12
+    writer, _ = _write(VideoReader(path), tmp_path / "out.webm")
+    assert any("another picture" in line for line in writer.dropped)
+
+
+def test_words_without_a_place_are_told(tmp_path: Path) -> None:
+    words = {"title": "t", "artist": "a", "com.apple.quicktime.model": "phone"}
+    coding = Coding(sound=None, metadata=words, muxer={"movflags": "use_metadata_tags"})
+    source = VideoReader(clips.make(tmp_path / "a.mov", TINY, coding).path)
+    for name in ("out.mov", "out.mp4", "out.mkv"):
+        writer, _ = _write(source, tmp_path / name)
+        assert writer.dropped == (), name
+        with av.open(str(tmp_path / name)) as out:
+            found = {key.lower(): value for key, value in out.metadata.items()}
+            assert words.items() <= found.items(), name
+    coding = Coding(sound=None, time_base=MS, metadata={"title": "t", "my own": "x"})
+    source = VideoReader(clips.make(tmp_path / "b.mkv", TINY, coding).path)
+    writer, _ = _write(source, tmp_path / "b.mp4")
+    assert writer.dropped == ("words that mp4 has no place for: MY_OWN",)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from inpainterz.errors import OptionError, VideoEncodeError, VideoError
 from inpainterz.video.codecs import container_of
+from inpainterz.video.matroska import set_pixel_aspect
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.targets import cannot_write, check_target, part_of
 from inpainterz.video.tracks import Tracks
@@ -104,7 +105,7 @@ class ImageWriter:
         stream = self._output.add_stream(encoder, rate)
         assert isinstance(stream, av.VideoStream)
         self._stream, context = stream, stream.codec_context
-        context.height, context.width = size
+        context.height, context.width = self._size = size
         context.pix_fmt, self._pix_fmt = pix_fmt, pix_fmt
         context.time_base = stream.time_base = self._like.time_base
         context.sample_aspect_ratio = info.sample_aspect_ratio
@@ -202,6 +203,7 @@ class ImageWriter:
                 self._tracks.mux_until(end * base, self._shift * base)
                 self._output.close()
                 self._tracks.close()
+                self._set_aspect()
             if self._is_folder and self.target.is_dir():
                 for path in self.target.iterdir():  # pictures: `check_target` has looked
                     path.unlink()
@@ -212,6 +214,11 @@ class ImageWriter:
                 raise
             raise cannot_write(self.target, error) from error
         self._closed = True
+
+    def _set_aspect(self) -> None:
+        aspect = self._like.info.sample_aspect_ratio
+        if aspect != 1 and container_of(self.target) in ("matroska", "webm"):
+            set_pixel_aspect(self._part, self._size, aspect)
 
     def close(self) -> None:
         """Give up: delete what was written. After `finish` it does nothing."""

@@ -140,6 +140,8 @@ class VideoInfo:
     hdr: HdrMetadata = field(default_factory=HdrMetadata)
     side_data: frozenset[str] = frozenset()
     """What else the first frame carries, by FFmpeg's names (AV_FRAME_DATA without the prefix)."""
+    has_quicktime_keys: bool = False
+    """Whether the file's metadata has keys that begin with "com.", as phones write them."""
     display_matrix: tuple[int, ...] = ()
     """The nine numbers that turn stored pixels upright, as the file has them; empty without."""
 
@@ -312,6 +314,7 @@ class VideoReader:
             declared_rate = stream.average_rate or stream.guessed_rate
             aspect = stream.sample_aspect_ratio
             codec_tag = _codec_tag(stream)
+            keyed = any(key.lower().startswith("com.") for key in container.metadata)
             # FFmpeg's own VP8 and VP9 decoders leave the transparency out
             self._decoder: str | None = None
             if {k.lower(): v for k, v in stream.metadata.items()}.get("alpha_mode") == "1":
@@ -371,6 +374,7 @@ class VideoReader:
             sample_aspect_ratio=Fraction(aspect) if aspect else Fraction(1),
             streams=self._streams,
             codec_tag=codec_tag,
+            has_quicktime_keys=keyed,
             hdr=HdrMetadata.of(first),
             side_data=side_data_of(first),
             display_matrix=matrix_of(first),

@@ -10,11 +10,13 @@ import io
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import av.container
 import av.error
+from av.stream import Disposition
 
 from inpainterz.errors import VideoDecodeError
 from inpainterz.video.reader import VideoReader, open_container, packets_of
@@ -23,7 +25,14 @@ _log = logging.getLogger(__name__)
 
 _LOCATION = ("location", "com.apple.quicktime.location", "gps", "xyz")
 _LOCATED_DATA = ("gopro met", "camm", "dji meta")  # handlers of telemetry: positions in time
-_STRUCTURAL = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+_STRUCTURAL = (
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "encoder",
+    "software",
+    "duration",
+)
 _SUBSTITUTES = {"webm": ("libopus", "opus"), "mp4": ("aac", "aac"), "mov": ("aac", "aac")}
 _BITS_PER_CHANNEL = 128_000  # a second: no difference to be heard in either codec
 
@@ -67,8 +76,9 @@ class Tracks:
         """Add a stream to the output if its container takes it."""
         what = f"{template.type} stream {template.index}"
         name = getattr(template.codec_context, "name", None) or _name(template) or "unknown"
-        if template.type == "video":
-            self.dropped.append(f"{what} (another picture) is not kept")
+        if isinstance(template, av.VideoStream):
+            if not self._add_cover(template):
+                self.dropped.append(f"{what} (another picture) is not kept")
             return
         if self._chapters and _name(template) == "bin_data":
             return  # MP4 keeps the chapters' titles as a stream; the muxer makes a new one
@@ -91,6 +101,40 @@ class Tracks:
         target.metadata.update(kept(template.metadata, self._keep_location))
         target.disposition = template.disposition
         self._targets[template.index] = target
+
+    def _add_cover(self, template: av.VideoStream) -> bool:
+        """Carry a still picture that belongs to the file; False: it is not one, or has no place."""
+        codec = getattr(template.codec_context, "name", "")
+        ending = {"mjpeg": "jpg", "png": "png"}.get(codec)
+        if not template.disposition & Disposition.attached_pic or ending is None:
+            return False
+        if self._container == "matroska":
+            with open_container(self._like.path, self._like.limits) as source:
+                stream = source.streams[template.index]
+                packet = next((p for p in packets_of(source, stream) if p.size), None)
+            if packet is None:
+                return False
+            kind = "jpeg" if ending == "jpg" else ending
+            self._output.add_attachment(f"cover.{ending}", f"image/{kind}", bytes(packet))
+            return True
+        if self._container != "mp4":
+            return False
+        target = self._output.add_stream_from_template(template, opaque=True)
+        target.disposition = template.disposition
+        self._targets[template.index] = target
+        return True
+
+    def lost_words(self, result: Path) -> tuple[str, ...]:
+        """Which entries of the source's metadata a file has not."""
+        with open_container(result, self._like.limits) as container:
+            there = {key.lower() for key in container.metadata}
+        return tuple(
+            sorted(
+                key
+                for key in self.metadata
+                if key.lower() not in there and key.lower().partition("-")[0] not in there
+            )
+        )
 
     def _is_timecode(self, template: av.stream.Stream) -> bool:
         start = template.metadata.get("timecode")
@@ -181,6 +225,12 @@ class Tracks:
                 self._encoders.clear()
                 return
             time = packet.dts if packet.dts is not None else packet.pts
+            is_cover = self.templates[packet.stream_index].type == "video"
+            if is_cover:
+                packet.pts = packet.dts = 0
+                packet.stream = self._targets[packet.stream_index]
+                self._output.mux(packet)
+                continue
             if time is None:
                 continue
             seconds = time * packet.time_base - shift

@@ -333,7 +333,7 @@ class _Movie:
                 os.path.abspath(self._part),
                 "w",
                 format=self._container,
-                container_options=_muxer_options(self._container, like.time_base),
+                container_options=_muxer_options(self._container, like),
             )
             self._open(self._output, whole)
         except BaseException as error:
@@ -699,6 +699,9 @@ class _Movie:
         self._release()
         self._set_aspect()
         self._check()
+        if lost := self._tracks.lost_words(self._part):
+            words = ", ".join(lost[:10]) + (" ..." if len(lost) > 10 else "")
+            self.dropped.append(f"words that {self._container} has no place for: {words}")
         written = Written(
             container=self._container,
             codec=self._codec,
@@ -861,12 +864,15 @@ def _copy_settings(encoder: av.VideoCodecContext, context: av.VideoCodecContext)
     context.color_trc, context.colorspace = encoder.color_trc, encoder.colorspace
 
 
-def _muxer_options(container: str, time_base: Fraction) -> dict[str, str]:
+def _muxer_options(container: str, like: VideoReader) -> dict[str, str]:
     if container in ("mp4", "mov"):
         # a beginning other than 0 is written in the movie's own unit, by default 1 ms
+        time_base = like.time_base
         unit = time_base.denominator * max(1, 90_000 // time_base.denominator)
         unit = min(unit, 1_000_000)
-        return {"movflags": "+faststart", "movie_timescale": str(unit)}
+        # QuickTime's keys, as phones write them, go into a box of their own
+        keys = "+use_metadata_tags" if like.info.has_quicktime_keys else ""
+        return {"movflags": f"+faststart{keys}", "movie_timescale": str(unit)}
     # sound that begins a little before 0, as AAC does, must not push the pictures back;
     # Matroska numbers files at random otherwise, and equal clips shall be equal files
     return {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
