@@ -56,6 +56,7 @@ from inpainterz.jobs.order import (
     EngineChoice,
     Order,
     fingerprint,
+    options_of,
     read_json,
     read_labels,
     write_bytes,
@@ -432,14 +433,11 @@ class _Run:
 
     def _step_down(self, stage: Stage, reason: str) -> str | None:
         """Take the next smaller options for a stage; what was changed, or None."""
-        engine = self.engine(stage)
-        choice = self.choices[-1]
-        device = str(getattr(engine, "device", choice.device))
-        changed = lower(stage, choice.names[stage], getattr(engine, "options", None), device)
+        changed = self._lower(stage)
         if changed is None:
             return None
         options, device, what = changed
-        del engine
+        choice = self.choices[-1]
         self.drop(stage)
         self.choices.append(choice.with_options(stage, options, device))
         note = f"{stage}: {reason.rstrip('.')}; went on with {what}"
@@ -453,6 +451,15 @@ class _Run:
         write_json(self.job.folder / "steps.json", {"steps": steps})
         return note
 
+    def _lower(self, stage: Stage) -> tuple[dict[str, Any], str, str] | None:
+        choice = self.choices[-1]
+        engine = self._loaded.get(stage)  # not there where memory ran out while it was loaded
+        options = getattr(engine, "options", None)
+        if options is None and choice.names[stage] != "given":
+            options = options_of(choice, stage)
+        device = str(getattr(engine, "device", choice.device))
+        return lower(stage, choice.names[stage], options, device)
+
     def watch(self, stage: Stage) -> None:
         """Raises OutOfMemory where the process is larger than it may be and could be smaller."""
         if self._limit_mb is None:
@@ -460,9 +467,7 @@ class _Run:
         now = resident_mb()
         if now is None or now <= self._limit_mb:
             return
-        choice, engine = self.choices[-1], self.engine(stage)
-        device = str(getattr(engine, "device", choice.device))
-        if lower(stage, choice.names[stage], getattr(engine, "options", None), device) is None:
+        if self._lower(stage) is None:
             note = f"{stage}: {now} MiB are in use, more than the limit of {self._limit_mb} MiB"
             self.counts.notes.append(note)
             self.log(note)

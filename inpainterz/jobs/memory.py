@@ -37,13 +37,19 @@ def lower(
     Args:
         stage, name: the engine.
         options: its `Options`.
-        device: where it runs.
+        device: where it runs, or "auto".
 
     Returns:
         the options' fields, the device, and in words what changed; None: it takes no less.
     """
     del name
     if is_dataclass(options) and not isinstance(options, type):
+        kept = device.split(":")[0]
+        if kept == "auto":
+            kept = "cuda" if _cuda() else "cpu"
+        precision = getattr(options, "precision", None)
+        if kept == "cuda" and precision == "fp32":  # half of it, and hardly to be seen
+            return _changed(options, kept, "precision", "fp16", "fp32")
         for field, factor, least in LADDERS.get(stage, ()):
             value = getattr(options, field, None)
             if not isinstance(value, int) or value <= least:
@@ -55,11 +61,24 @@ def lower(
                     changes["stride_frames"] = min(stride, max(1, changes[field] - 2))
             with suppress(OptionError):
                 smaller = replace(options, **changes)
-                kept = device if device in ("cpu", "cuda") else device.split(":")[0]
                 return asdict(smaller), kept, f"{field} {changes[field]} instead of {value}"
-        if device.startswith("cuda"):
+        if kept == "cuda":
             return asdict(options), "cpu", "the CPU instead of the GPU"
+        if kept == "cpu" and precision in ("auto", "fp32"):  # slow where it is emulated
+            return _changed(options, kept, "precision", "bf16", "fp32")
     return None
+
+
+def _cuda() -> bool:
+    torch = sys.modules.get("torch")  # without it, nothing of a job is on a GPU
+    return torch is not None and bool(torch.cuda.is_available())
+
+
+def _changed(
+    options: Any, device: str, field: str, value: object, before: object
+) -> tuple[dict[str, Any], str, str]:
+    smaller = replace(options, **{field: value})
+    return asdict(smaller), device, f"{field} {value} instead of {before}"
 
 
 def resident_mb() -> int | None:
@@ -76,9 +95,8 @@ def resident_mb() -> int | None:
 def release() -> None:
     """Give memory that nothing uses back to the system and to the GPU."""
     gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if _cuda():
+        sys.modules["torch"].cuda.empty_cache()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library than glibc
             ctypes.CDLL(None).malloc_trim(0)
