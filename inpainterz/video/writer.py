@@ -53,7 +53,6 @@ from inpainterz.video.planes import (
     Orientation,
     composite,
     layout_of,
-    needs_full_chroma,
     upright,
     workable,
 )
@@ -84,7 +83,6 @@ _CONTAINED = {  # what the container says, which only a template takes over
     "AMBIENT_VIEWING_ENVIRONMENT": "the ambient viewing environment",
 }
 _DEFAULTS = WriteOptions()
-_CAN_TURN = hasattr(av.VideoStream, "set_display_matrix")  # PyAV 18 and newer
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,9 +354,6 @@ class _Movie:
 
     def _open(self, output: av.container.OutputContainer, whole: bool) -> None:
         like, info, codec = self._like, self._like.info, self._codec
-        # what the pixels are turned by on the way; nothing where the tag is kept
-        keeps_turn = like.orientation.is_identity or _CAN_TURN
-        self._turn = Orientation() if keeps_turn else like.orientation
         self._format = self._pixel_format()
         now = layout_of(self._format)
         assert now is not None, self._format
@@ -409,8 +404,6 @@ class _Movie:
             return None, "only a part of the clip is written"
         if self._format != like.info.pix_fmt:
             return None, f"the source's pictures are {like.info.pix_fmt}, not {self._format}"
-        if not self._turn.is_identity:
-            return None, "the pictures are turned"
         if self._container in ("mp4", "mov") and like.info.container == "flv":
             return None, "the source's times are rounded"
         if like.info.is_dolby_vision:
@@ -436,7 +429,6 @@ class _Movie:
             self._codec == info.codec
             and self._codec in _TEMPLATED
             and self._format == info.pix_fmt
-            and self._turn.is_identity
             and not info.is_dolby_vision
         )
         if is_templated:
@@ -457,7 +449,7 @@ class _Movie:
             assert isinstance(added, av.VideoStream)
             stream, self._encoder = added, added.codec_context
             self._configure(stream.codec_context)
-            if info.display_matrix and self._turn.is_identity:
+            if info.display_matrix:
                 stream.set_display_matrix(info.display_matrix)
         stream.time_base = like.time_base
         if self._container in ("mp4", "mov"):
@@ -496,7 +488,7 @@ class _Movie:
         like, info, codec = self._like, self._like.info, self._codec
         width, height = like.width, like.height
         aspect = info.sample_aspect_ratio
-        if self._turn.is_identity and like.orientation.transpose:
+        if like.orientation.transpose:
             width, height, aspect = height, width, 1 / aspect
         context.width, context.height = width, height
         context.pix_fmt = self._format
@@ -565,8 +557,7 @@ class _Movie:
                 )
             name = options.pix_fmt
         else:
-            turned = needs_full_chroma(layout, self._turn, info.width, info.height)
-            name = nearest_format(layout, known, full_chroma=odd or turned)
+            name = nearest_format(layout, known, full_chroma=odd)
         result = layout_of(name)
         assert result is not None, name
         if layout.alpha and not result.alpha:
@@ -626,20 +617,20 @@ class _Movie:
         return next(self._natives)
 
     def _encode(self, frame: Frame, hole: Mask) -> None:
-        picture = upright(
-            self._native(frame.index), self._turn, self._format, limited=self._limited
-        )
+        picture = self._picture(self._native(frame.index))
         image = frame.image
-        if self._turn.is_identity and not self._like.orientation.is_identity:
+        if not self._like.orientation.is_identity:
             image = np.ascontiguousarray(self._like.orientation.revert(image))
             hole = np.ascontiguousarray(self._like.orientation.revert(hole))
         composite(picture, image, hole, chroma_margin=self._chroma_margin)
         self._send(picture, frame.index)
 
     def _encode_native(self, index: int) -> None:
-        self._send(
-            upright(self._native(index), self._turn, self._format, limited=self._limited), index
-        )
+        self._send(self._picture(self._native(index)), index)
+
+    def _picture(self, native: av.VideoFrame) -> av.VideoFrame:
+        """A frame of the source in the result's pixel format, as it is stored."""
+        return upright(native, Orientation(), self._format, limited=self._limited)
 
     def _send(self, picture: av.VideoFrame, index: int) -> None:
         picture.pts = self._like.pts[index] - self._shift
@@ -726,7 +717,7 @@ class _Movie:
     def _set_aspect(self) -> None:
         """Matroska's muxer asks the stream, not the codec, how wide a pixel is: tell the file."""
         aspect, (height, width) = self._like.info.sample_aspect_ratio, self._like.size
-        if self._turn.is_identity and self._like.orientation.transpose:
+        if self._like.orientation.transpose:
             height, width, aspect = width, height, 1 / aspect
         if aspect == 1 or self._container not in ("matroska", "webm"):
             return
@@ -737,21 +728,15 @@ class _Movie:
     def _measured(self, holes: HoleFile) -> Fidelity:
         """Decode the result and hold it against the source."""
 
-        def made_alike(native: av.VideoFrame) -> av.VideoFrame:
-            return upright(native, self._turn, self._format, limited=self._limited)
-
-        def stored(mask: Mask) -> Mask:
-            turned = self._turn.is_identity
-            return np.asarray(self._like.orientation.revert(mask)) if turned else mask
-
         with (
             holes,
             VideoReader(self._part, limits=self._like.limits) as result,
             closing(self._like.natives(self._start, self._stop)) as was,
             closing(result.natives()) as now,
         ):
-            masks = (stored(mask) for mask in holes.masks(self._like.size))
-            return compare((made_alike(native) for native in was), now, masks)
+            turn = self._like.orientation.revert
+            masks = (np.asarray(turn(mask)) for mask in holes.masks(self._like.size))
+            return compare((self._picture(native) for native in was), now, masks)
 
     def _check(self) -> None:
         """Read the result's times back: a file that lost a frame is not put in place."""
