@@ -84,3 +84,28 @@ def memory_guard(hint: str) -> Iterator[None]:
         if "out of memory" in text or "not enough memory" in text or "can't allocate" in text:
             raise OutOfMemory("memory ran out", hint) from error
         raise
+
+
+@contextmanager
+def compile_guard(compiling: bool, engine: str) -> Iterator[None]:
+    """Turn a compiler that is missing or fails, which the first frame shows, into a sentence.
+
+    Args:
+        compiling: whether the engine asked for `torch.compile`; nothing is imported if not.
+        engine: for the message.
+
+    Raises:
+        EngineUnavailable: the network cannot be compiled here.
+    """
+    if not compiling:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EngineUnavailable(
+            engine, f"it cannot be compiled ({reason})", "Leave the option compile off"
+        ) from error

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,15 @@ SMALL = Options(
     hybrid=False,
 )
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small frames: threads cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -225,15 +235,55 @@ def test_what_is_kept_does_not_grow_with_the_clip(small: E2FGVIInpainter) -> Non
     assert counts.encoded <= 18
 
 
+def test_windows_together_are_windows_one_by_one(
+    network: Generator, small: E2FGVIInpainter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, holes = clip(13)
+    plain, both = (Counts(), Counts())
+    one = list(small.counted(zip(frames, holes, strict=True), plain))
+    pairs = E2FGVIInpainter(network, replace(SMALL, batch_windows=2), CPU)
+    assert pairs.lookahead == small.lookahead + SMALL.stride_frames
+    sizes: list[int] = []
+    generate = Generator.generate
+
+    def counted(self: Generator, local: torch.Tensor, *more: Any) -> torch.Tensor:
+        sizes.append(len(local))
+        return generate(self, local, *more)
+
+    monkeypatch.setattr(Generator, "generate", counted)
+    source = Counted(zip(frames, holes, strict=True))
+    two = []
+    for i, item in enumerate(pairs.counted(source, both)):
+        assert source.taken <= min(len(frames), i + pairs.lookahead + 1)
+        two.append(item)
+    assert sizes == [2, 1, 1]  # the first two have no reference, the others come at the end
+    assert plain == both
+    for a, b in zip(one, two, strict=True):
+        assert np.abs(a.frame.image.astype(int) - b.frame.image).max() <= 1
+
+    def full(self: Generator, local: torch.Tensor, *more: Any) -> torch.Tensor:
+        if len(local) > 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return counted(self, local, *more)
+
+    monkeypatch.setattr(Generator, "generate", full)
+    sizes.clear()
+    again = list(pairs.inpaint(zip(frames, holes, strict=True)))
+    assert sizes == [1] * 4
+    for a, b in zip(one, again, strict=True):
+        assert np.array_equal(a.frame.image, b.frame.image)
+
+
 def test_references_are_taken_from_within_reach(
     network: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[int], tuple[int, ...]]] = []
 
-    def look(self: e2fgvi._Shot, local: range, references: tuple[int, ...], wanted: list[int]):
-        seen.append((list(local), references))
+    def look(self: e2fgvi._Shot, group: list[e2fgvi._Window]) -> list[list[windows.Floats]]:
+        (window,) = group
+        seen.append((list(window.local), window.references))
         assert self.crop is not None
-        return [np.zeros((*self.crop.padded, 3), np.float32)] * len(wanted)
+        return [[np.zeros((*self.crop.padded, 3), np.float32)] * len(window.wanted)]
 
     monkeypatch.setattr(e2fgvi._Shot, "_generate", look)
     options = replace(SMALL, references=2)
@@ -397,6 +447,30 @@ def test_load_takes_the_published_files_and_refuses_others(
         engines.load("inpaint", "e2fgvi-hq", device="cpu")
 
 
+def test_compiling_is_asked_for_and_its_failure_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    asked: list[str] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, *_: asked.append(type(self).__name__)
+    )
+    torch.save(fixtures.state_dict("e2fgvi_hq"), tmp_path / "E2FGVI-HQ-CVPR22.pth")
+    engine = e2fgvi.create(
+        replace(SMALL, compile=True), "cpu", weights=tmp_path / "E2FGVI-HQ-CVPR22.pth"
+    )
+    assert asked == ["Encoder", "Sequential"]
+
+    def fails(_: torch.Tensor) -> torch.Tensor:
+        raise TorchDynamoException("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(engine.network.encoder, "forward", fails)
+    frames, holes = clip(1)
+    with pytest.raises(EngineUnavailable, match=r"cannot be compiled \(no C\+\+ compiler\)"):
+        list(engine.inpaint([(frames[0], holes[0])]))
+
+
 def test_the_base_model_takes_any_size() -> None:
     network = Generator(BASE)
     network.load_state_dict(fixtures.state_dict("e2fgvi"))
@@ -418,6 +492,7 @@ def test_the_base_model_takes_any_size() -> None:
         {"max_side_px": 10},
         {"keep_confidence": 1.5},
         {"precision": "fp8"},
+        {"batch_windows": 99},
     ],
     ids=str,
 )

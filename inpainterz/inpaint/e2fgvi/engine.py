@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from inpainterz import device as devices
 from inpainterz import weights as weights_files
-from inpainterz.errors import InputError, OptionError
+from inpainterz.errors import InputError, OptionError, OutOfMemory
 from inpainterz.inpaint import builtin, windows
 from inpainterz.inpaint.windows import Box, Crop, Fill
 from inpainterz.types import Frame, Inpainted, Mask, Origin
@@ -74,14 +74,19 @@ class Options:
     margin_px: int = 64
     """How much of the surroundings the network sees around the hole, pixels of the source."""
     max_side_px: int = 960
-    """Above this the hole's surroundings are scaled down for the network, longer side in pixels; the
-    fine detail of what is around the hole is then given to the fill."""
+    """Above this the hole's surroundings are scaled down for the network, longer side in pixels,
+    and the fill gets the fine detail of what is around the hole."""
     hybrid: bool = True
     """Keep what other frames truly show, let the network invent the rest."""
     keep_confidence: float = 0.5
     """With `hybrid`: how sure that must be to be kept, 0..1."""
     precision: Precision = "auto"
     """fp32, fp16 (CUDA only), bf16; auto takes fp16 on CUDA and fp32 elsewhere."""
+    batch_windows: int = 0
+    """Windows that go through the network together, adding a stride each to the lookahead; one by
+    one where memory is short. 0 = two on CUDA and one on a CPU, which is busy with one."""
+    compile: bool = False
+    """Compile encoder and decoder on the first window; pays on long clips."""
     compat: bool = False
     """The published procedure, for comparison: whole shots at once, the network alone."""
 
@@ -96,6 +101,7 @@ class Options:
             "margin_px": (0, 4096),
             "max_side_px": (64, 8192),
             "keep_confidence": (0, 1),
+            "batch_windows": (0, 16),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
@@ -147,6 +153,9 @@ def create(options: Options, device: str = "auto", *, weights: Path) -> E2FGVIIn
     devices.compute_dtype(options.precision, place, config.kind, half="fp16")
     network = Generator(config)
     weights_files.load_into(network, weights, name=config.kind, may_lack=CONSTANTS)
+    if options.compile:
+        network.encoder.compile()
+        network.decoder.compile()
     return E2FGVIInpainter(network, options, place)
 
 
@@ -168,6 +177,11 @@ class E2FGVIInpainter:
         self._first = builtin.create(builtin.Options()) if self._hybrid else None
 
     @property
+    def batch_windows(self) -> int:
+        """Windows that go through the network together, 1 or more."""
+        return self.options.batch_windows or (2 if self.device.type == "cuda" else 1)
+
+    @property
     def _hybrid(self) -> bool:
         return self.options.hybrid and not self.options.compat
 
@@ -178,6 +192,7 @@ class E2FGVIInpainter:
             return sys.maxsize
         ahead = self.options.reference_ahead_frames if self.options.references else 0
         own = self.options.window_frames - 1 + ahead
+        own += (self.batch_windows - 1) * self.options.stride_frames
         return own + (self._first.lookahead if self._first is not None else 0)
 
     def inpaint(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
@@ -301,6 +316,23 @@ def _worthwhile(unsure: Mask, hole: Mask) -> Mask:
     return np.asarray((grown > 0) & hole)
 
 
+@dataclass(slots=True, eq=False)
+class _Window:
+    """Frames that are inpainted together, by number in the shot."""
+
+    local: range
+    """Consecutive ones."""
+    wanted: list[int]
+    """Of these, those whose picture is asked for."""
+    references: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, tuple[int, ...]]:
+        """What windows that go through the network together have in common."""
+        asked = tuple(i - self.local[0] for i in self.wanted)
+        return len(self.local), len(self.references), asked
+
+
 class _Shot:
     """The state of one shot."""
 
@@ -322,6 +354,8 @@ class _Shot:
         self.flows: dict[int, tuple[Tensor, Tensor]] = {}
         """From frame i to i+1 and back."""
         self.warned = False
+        self.short_of_memory = False
+        """Several windows at once were too much."""
 
     @property
     def _overlap(self) -> int:
@@ -331,14 +365,16 @@ class _Shot:
         self.items[self.taken] = item
         self.taken += 1
         ahead = self.options.reference_ahead_frames if self.options.references else 0
-        while self.taken >= self.start + self.options.window_frames + ahead:
-            self._window()
+        batch = self.engine.batch_windows
+        more = (batch - 1) * self.options.stride_frames
+        while self.taken >= self.start + more + self.options.window_frames + ahead:
+            self._windows(batch)
             yield from self._give()
         yield from self._give()
 
     def finish(self) -> Iterator[Inpainted]:
         while self.given < self.taken:
-            self._window()
+            self._windows(1)
             yield from self._give()
 
     def _give(self) -> Iterator[Inpainted]:
@@ -366,32 +402,50 @@ class _Shot:
                 self.small.pop(i, None)
                 self.flows.pop(i, None)
 
-    def _window(self) -> None:
-        """Inpaint the frames of one window, and go on to the next."""
-        first = self.start
-        stop = min(first + self.options.window_frames, self.taken)
-        self.start = first + self.options.stride_frames
-        local = range(first, stop)
-        # Frames that an earlier window has covered alone already need no short one at the end.
-        uncovered = first == 0 or stop > first + self._overlap
-        wanted = [i for i in local if self.items[i].box is not None] if uncovered else []
-        if not wanted:
+    def _windows(self, count: int) -> None:
+        """Inpaint the frames of so many windows, and go on to the next."""
+        group: list[_Window] = []
+        for _ in range(count):
+            first = self.start
+            stop = min(first + self.options.window_frames, self.taken)
+            self.start = first + self.options.stride_frames
+            local = range(first, stop)
+            # Frames that an earlier window has covered alone need no short one at the end.
+            uncovered = first == 0 or stop > first + self._overlap
+            wanted = [i for i in local if self.items[i].box is not None] if uncovered else []
+            if wanted:
+                group.append(_Window(local, wanted))
+        if not group:
             return
-        with devices.memory_guard(MEMORY_HINT):
-            self._focus(local)
-            references = self._references(first, stop - 1)
-            self._warn_if_blind([*local, *references])
-            pictures = self._generate(local, references, [i - first for i in wanted])
-            weights = windows.overlap_weights(len(local), self._overlap)
-            assert self.crop is not None
-            for i, picture in zip(wanted, pictures, strict=True):
-                item = self.items[i]
-                item.fill = item.fill or Fill(item.todo)
-                item.fill.add(self.crop, picture, float(weights[i - first]))
-        self.counts.windows += 1
-        self.counts.decoded += len(wanted)
+        with (
+            devices.memory_guard(MEMORY_HINT),
+            devices.compile_guard(self.options.compile, self.engine.config.kind),
+        ):
+            self._focus([i for window in group for i in window.local])
+            for window in group:
+                window.references = self._references(window.local[0], window.local[-1])
+                self._warn_if_blind([*window.local, *window.references])
+            for window, pictures in zip(group, self._pictures(group), strict=True):
+                weights = windows.overlap_weights(len(window.local), self._overlap)
+                assert self.crop is not None
+                for i, picture in zip(window.wanted, pictures, strict=True):
+                    item = self.items[i]
+                    item.fill = item.fill or Fill(item.todo)
+                    item.fill.add(self.crop, picture, float(weights[i - window.local[0]]))
+                self.counts.windows += 1
+                self.counts.decoded += len(window.wanted)
 
-    def _focus(self, local: range) -> None:
+    def _pictures(self, group: list[_Window]) -> list[list[windows.Floats]]:
+        """Of each window; all at once where they are of one shape and memory allows."""
+        if len({window.shape for window in group}) == 1 < len(group) and not self.short_of_memory:
+            try:
+                with devices.memory_guard(MEMORY_HINT):
+                    return self._generate(group)
+            except OutOfMemory:
+                self.short_of_memory = True
+        return [self._generate([window])[0] for window in group]
+
+    def _focus(self, local: Sequence[int]) -> None:
         """Choose the crop: the last one as long as it will do."""
         margin = self.options.margin_px
         now = windows.union(self.items[i].box for i in local)
@@ -403,7 +457,7 @@ class _Shot:
             if loose <= LOOSEST and self.crop.scale >= min(1.0, 0.9 * fresh.scale):
                 return
         # Holes move: a crop that also holds those of frames to come lasts longer.
-        later = windows.union(item.box for i, item in self.items.items() if i >= local.start)
+        later = windows.union(item.box for i, item in self.items.items() if i >= local[0])
         assert later is not None
         lasting = self.engine.crop_for(later.grown(margin, self.size), self.size)
         good = lasting.scale >= fresh.scale and _cost(lasting) <= 1.5 * _cost(fresh)
@@ -443,12 +497,33 @@ class _Shot:
         )
 
     @torch.inference_mode()
-    def _generate(
-        self, local: range, references: tuple[int, ...], wanted: list[int]
-    ) -> list[windows.Floats]:
-        """Pictures of the wanted frames of a window, as the network sees them, 0..255."""
+    def _generate(self, group: Sequence[_Window]) -> list[list[windows.Floats]]:
+        """Pictures of what is wanted of windows of one shape, as the network sees them, 0..255."""
         network = self.engine.network
-        for i in (*local, *references):
+        for window in group:
+            self._prepare(window)
+        near = torch.cat([self._stacked(self.features, w.local) for w in group])
+        far = near[:, :0]
+        if group[0].references:
+            far = torch.cat([self._stacked(self.features, w.references) for w in group])
+        if len(group[0].local) > 1:
+            pairs = [[self.flows[i] for i in w.local[:-1]] for w in group]
+            forward, backward = (
+                torch.cat([torch.stack([flow[way] for flow in row], 1) for row in pairs])
+                for way in (0, 1)
+            )
+        else:
+            forward = backward = near.new_zeros((len(group), 0, 2, *near.shape[-2:]))
+        wanted = [i - group[0].local[0] for i in group[0].wanted]
+        with self.engine.precise():
+            out = network.generate(near, far, (forward, backward), wanted)
+        levels = (out.float() + 1) * 127.5  # (B, N, 3, H, W)
+        return [list(row) for row in levels.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()]
+
+    def _prepare(self, window: _Window) -> None:
+        """Features of a window's frames and flows between them, where they are not there yet."""
+        network, local = self.engine.network, window.local
+        for i in (*local, *window.references):
             if i not in self.features:
                 self._encode(i, flow=i in local)
             elif i in local and i not in self.small:  # was a reference ahead of the window
@@ -459,17 +534,11 @@ class _Shot:
                 both = network.flow(torch.cat((a, b)), torch.cat((b, a)))
                 self.flows[i] = (both[:1], both[1:])
                 self.counts.flows += 2
-        near = torch.stack([self.features[i] for i in local], 1)
-        far = torch.stack([self.features[i] for i in references], 1) if references else near[:, :0]
-        between = [self.flows[i] for i in local[:-1]]
-        if between:
-            flows = tuple(torch.stack([f[way] for f in between], 1) for way in (0, 1))
-        else:
-            flows = (near.new_zeros((1, 0, 2, *near.shape[-2:])),) * 2
-        with self.engine.precise():
-            out = network.generate(near, far, (flows[0], flows[1]), wanted)
-        levels = (out[0].float() + 1) * 127.5  # (N, 3, H, W)
-        return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+    @staticmethod
+    def _stacked(kept: Mapping[int, Tensor], numbers: Iterable[int]) -> Tensor:
+        """(1, N, ...) of N entries (1, ...)."""
+        return torch.stack([kept[i] for i in numbers], 1)
 
     def _shown(self, number: int) -> Tensor:
         """What the network sees of a frame: (1, 3, H, W) in [-1, 1], 0 in the hole."""

@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpainterz import weights as weights_files
-from inpainterz.device import compute_dtype, memory_guard, pick
-from inpainterz.errors import EngineUnavailable, InputError, OptionError, PromptError
+from inpainterz.device import compile_guard, compute_dtype, memory_guard, pick
+from inpainterz.errors import InputError, OptionError, PromptError
 from inpainterz.track.deaot.attention import Correlate, attend_locally
 from inpainterz.track.deaot.memory import Forget, Memory, MemoryRule
 from inpainterz.track.deaot.network import (
@@ -414,7 +414,7 @@ class DeAOTTracker:
         for frame in frames:
             if clip is None:
                 clip = _Clip(self._procedure(), frame, prompts)
-            with memory_guard(HINT), _compile_guard(self.options.compile):
+            with memory_guard(HINT), compile_guard(self.options.compile, NAME):
                 tracked = clip.take(frame)
             yield tracked
 
@@ -422,23 +422,6 @@ class DeAOTTracker:
         return Procedure(
             self.network, self.rule, max_side_px=self.options.max_side_px, dtype=self.dtype
         )
-
-
-@contextmanager
-def _compile_guard(compiling: bool) -> Iterator[None]:
-    """Turn a compiler that is missing or fails, seen on the first frame, into a sentence."""
-    if not compiling:
-        yield
-        return
-    from torch._dynamo.exc import TorchDynamoException
-
-    try:
-        yield
-    except TorchDynamoException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineUnavailable(
-            NAME, f"it cannot be compiled ({reason})", "Leave the option compile off"
-        ) from error
 
 
 class _Clip:
