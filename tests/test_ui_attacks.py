@@ -268,6 +268,9 @@ def test_another_page_cannot_ask(house: House, clip: bytes) -> None:
     for path in ("/iz/new/clip", "/gradio_api/component_server", "/gradio_api/queue/join"):
         assert evil.post(path, content=clip).status_code == 403
     assert house.visitor(ANN, origin="null").post("/iz/new/clip").status_code == 403
+    for site in ("cross-site", "same-site"):
+        sly = house.visitor(ANN, **{"sec-fetch-site": site, "origin": "http://testserver"})
+        assert sly.post("/iz/new/clip", content=clip).status_code == 403
     own = house.visitor(ANN, origin="http://testserver")
     house.desk.discard(house.desk.find(upload(own, clip), ANN))
 

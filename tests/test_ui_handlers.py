@@ -13,12 +13,14 @@ import clips
 import numpy as np
 import pytest
 
-from inpainterz.errors import InputError, PromptError, VideoOpenError
+from inpainterz.engines import load
+from inpainterz.errors import InpainterzError, InputError, PromptError, VideoOpenError
 from inpainterz.masks import decode_labels, encode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.types import Image, Mask, Segmentation
 from inpainterz.ui import handlers, proxy
 from inpainterz.ui.session import Session, pack, unpack
+from inpainterz.ui.shelf import Shelf
 from inpainterz.video.reader import VideoReader
 
 SCENE = clips.Scene(width=128, height=96, frames=13, seed=3)
@@ -395,6 +397,31 @@ def test_several_objects(opened: Session, engines: Engines) -> None:
     assert opened.labels == [1] and not opened.prompted()
 
 
+# ---------------------------------------------------------------- people and things
+
+
+def test_what_moves_is_found_and_taken(session: Session, engines: Engines, tmp_path: Path) -> None:
+    scene = clips.Scene(width=160, height=120, frames=24, seed=3)
+    upload(session, clips.make(tmp_path / "long.mp4", scene).path)
+    told = run(handlers.find_things(session, lambda: load("detect"), "moving"))
+    assert session.job is None and ("things", 24, 24) in told
+    assert session.found and handlers.found_picture(session, session.found[0].id)[:2] == b"\xff\xd8"
+    for bad in (None, [], ["1"], [99], [1, 99], {"1": 1}):
+        with pytest.raises(PromptError, match="nothing of that"):
+            handlers.take_things(session, engines, bad)
+    handlers.take_things(session, engines, [session.found[0].id])
+    assert session.labels == [1] and session.prompted()
+    best = session.found[0].best
+    assert session.frame == best
+    assert overlap(session.view(best) == 1, scene.mask(best)) > 0.5
+    for what in (None, "", "   ", 7, "x" * 81):
+        with pytest.raises(InputError):
+            handlers.check_search(session, what)
+    with pytest.raises(InpainterzError):
+        run(handlers.find_things(session, lambda: Shelf().detector("a dog"), "a dog"))
+    assert session.job is None
+
+
 # ---------------------------------------------------------------- follow
 
 
@@ -565,6 +592,26 @@ def test_a_clip_that_browsers_do_not_play_gets_a_view(
             assert {s.kind for s in video.info.streams} == {"video", "audio"}
     with VideoReader(session.result.clean) as clean:
         assert clean.size == (49, 65)
+
+
+def test_two_seconds_are_filled_to_look_at(followed: Session, engines: Engines) -> None:
+    handlers.seek(followed, 9)
+    run(handlers.preview(followed, engines, FILL))
+    assert followed.job is None and followed.phase == "select" and followed.result is None
+    (trial,) = followed.trials
+    assert (trial.engine, trial.start, trial.stop) == ("builtin", 0, 13)  # the clip is shorter
+    with VideoReader(trial.view) as video:
+        assert len(video) == 13 and proxy.plays(video.info)
+        hole = SCENE.mask(6)
+        error = video.frame(6).image[hole].astype(float) - SCENE.plate(6)[hole]
+        assert 10 * np.log10(255**2 / np.mean(error**2)) > 20
+    other = replace(engines, names={**engines.names, "inpaint": "other"})
+    run(handlers.preview(followed, other, FILL))
+    assert [t.engine for t in followed.trials] == ["builtin", "other"]  # side by side
+    run(handlers.preview(followed, other, FILL))
+    assert [t.engine for t in followed.trials] == ["builtin", "other"]
+    clicked(followed, engines, 4)
+    assert not followed.trials
 
 
 @pytest.mark.parametrize(

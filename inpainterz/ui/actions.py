@@ -51,6 +51,9 @@ class Actions:
             "weights": self._weights,
             "track": self._track,
             "remove": self._remove,
+            "preview": self._preview,
+            "things": self._things,
+            "take": self._take,
             "back": lambda s, t: handlers.back(s),
             "forth": lambda s, t: handlers.forth(s),
         }
@@ -190,10 +193,35 @@ class Actions:
         handlers.check_remove(session)
         engines, settings = self._engines(session), session.settings
         fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
+        if session.phase == "result":  # the second half of a double click
+            return
         write = WriteOptions(crf=settings.crf)
         self._desk.start(
             session, "Remove", lambda job: handlers.remove(session, engines, fill, write, job)
         )
+
+    def _preview(self, session: Session, told: Told) -> None:
+        handlers.check_remove(session)
+        engines, settings = self._engines(session), session.settings
+        fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
+        self._desk.start(
+            session, "Preview", lambda job: handlers.preview(session, engines, fill, job)
+        )
+
+    def _things(self, session: Session, told: Told) -> None:
+        what = handlers.check_search(session, told.get("what"))
+        self._desk.start(
+            session,
+            "Look",
+            lambda job: handlers.find_things(
+                session, lambda: self._desk.shelf.detector(what), what, job
+            ),
+        )
+
+    def _take(self, session: Session, told: Told) -> None:
+        engines = self._engines(session)
+        with self._desk.segmenting:
+            handlers.take_things(session, engines, told.get("items"))
 
     def _settings(self, session: Session, told: Told) -> None:
         """Take settings as a whole: what is not said is as at first."""

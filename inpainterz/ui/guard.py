@@ -164,7 +164,9 @@ class Guard:
     # ------------------------------------------------------------ who may come in
 
     def _refuse(self, request: Request) -> Response | None:
-        if self._login is not None and not self._allowed(request):
+        # robots.txt is for probes that ask whether the page is up
+        asks_us = request.scope["path"] != "/robots.txt"
+        if self._login is not None and asks_us and not self._allowed(request):
             return PlainTextResponse(
                 "a name and a password are needed",
                 401,
@@ -174,8 +176,7 @@ class Guard:
             return PlainTextResponse("there is nothing here", 404)
         if request.method not in ("GET", "HEAD", "POST", "OPTIONS", "DELETE"):
             return PlainTextResponse("not allowed", 405)
-        origin = request.headers.get("origin")
-        if request.method == "POST" and origin and not _same_origin(origin, request):
+        if request.method == "POST" and not _same_origin(request):
             return PlainTextResponse("another page must not ask this", 403)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal():
@@ -246,6 +247,8 @@ class Guard:
                 return _file(path, "image/jpeg", keep=True)
             case ["thumb", name] if (frame := _frame(name)) is not None:
                 return _picture(handlers.thumbnail(session, frame))
+            case ["found", name] if (item := _frame(name)) is not None:
+                return _picture(handlers.found_picture(session, item))
             case ["live.jpg"] if session.job is not None and session.job.live:
                 return _picture(session.job.live)
             case ["get", what]:
@@ -337,8 +340,18 @@ def _is_upload(request: Request) -> bool:
     )
 
 
-def _same_origin(origin: str, request: Request) -> bool:
-    """Whether a page that asks is this one; behind a proxy its own name counts."""
+def _same_origin(request: Request) -> bool:
+    """Whether it is this page that asks, or no page at all.
+
+    Browsers say so themselves (Fetch Metadata, W3C), which holds behind any proxy; of those that
+    do not, the origin must be the host that was asked.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    if origin is None:
+        return True
     asked = urlsplit(origin).netloc.lower()
     known = {
         request.headers.get("host", "").lower(),

@@ -17,15 +17,15 @@ import time
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
 import cv2
 import numpy as np
 
-from inpainterz import example, pipeline
-from inpainterz.engines import Inpainter
+from inpainterz import example, pipeline, who
+from inpainterz.engines import Detector, Inpainter
 from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError
 from inpainterz.masks import MaskStore, checked, decode_labels
 from inpainterz.pipeline import Engines, FillOptions
@@ -53,6 +53,7 @@ from inpainterz.ui.session import (
     Mark,
     Result,
     Session,
+    Trial,
     Work,
     pack,
 )
@@ -79,6 +80,15 @@ MOST_PICTURES = 200
 
 CUT_REACH = 48
 """How far around a frame cuts are looked for before the whole clip was searched, in frames."""
+
+PREVIEW_SECONDS = 2.0
+"""How much a preview fills."""
+
+MOST_FOUND = 40
+"""How many things a search lists."""
+
+MOST_WORDS_LETTERS = 80
+"""How long a text may be that says what to look for."""
 
 MOST_STROKE_POINTS = 2000
 """How many points one stroke of the brush may have."""
@@ -483,7 +493,7 @@ def reset(session: Session) -> Session:
 
 def _forget_masks(session: Session) -> None:
     session.followed, session.doubtful, session.result = None, (), None
-    session.trust = []
+    session.trials, session.trust = (), []
     session.masks_made += 1
     session.masks().clear()
 
@@ -534,7 +544,7 @@ def delete_object(session: Session, label: object) -> Session:
     session.refining.pop(gone, None)
     session.names.pop(gone, None)
     session.hidden.discard(gone)
-    session.result = None
+    session.result, session.trials = None, ()
     session.masks_made += 1
     if (
         session.followed is not None
@@ -645,6 +655,111 @@ def _take_map(session: Session, index: int, labels: LabelMap) -> None:
         _remember(session, Mark(index, label, "mask", (), before, pack(labels == label)))
 
 
+# ---------------------------------------------------------------- people and things
+
+
+def check_search(session: Session, what: object) -> str:
+    """What to look for, as it comes from outside.
+
+    Raises:
+        InputError: there is no clip, or it is no text.
+    """
+    _clip(session)
+    if not isinstance(what, str) or not what.strip() or len(what) > MOST_WORDS_LETTERS:
+        raise InputError("there is nothing to look for", "Write what it is, such as: dog")
+    return what.strip()
+
+
+def find_things(
+    session: Session, detector: Callable[[], Detector], what: str, job: Job | None = None
+) -> Steps:
+    """Go through the clip and list who or what is in it, to choose from.
+
+    Args:
+        session: whose clip.
+        detector: loads the engine that looks.
+        what: it looks for.
+        job: the session's job, where it had to wait for its turn; None: a new one.
+
+    Raises:
+        InpainterzError: the clip is damaged, or nobody can look for that.
+    """
+    clip = _clip(session)
+    job = _claim(session, job, "cuts")
+    session.notice = ""
+    try:
+        yield session
+        engine = detector()
+        with VideoReader(clip.path) as video:
+            yield from _find_cuts(session, video, job)
+            job.begin("things", clip.frames)
+            with closing(who.search(video, engine, cuts=session.cuts or ())) as listings:
+                for listing in listings:
+                    _note(job, listing.done, listing.total)
+                    _go_on(job)
+                    yield session
+        with session.lock:
+            session.found, session.looked_for = listing.items[:MOST_FOUND], what
+        if not session.found:
+            session.notice = "Nothing was found. Click it instead."
+    except Stopped:
+        session.notice = ""
+    finally:
+        _release(session, job)
+    yield session
+
+
+def take_things(session: Session, engines: Engines, chosen: object) -> Session:
+    """Make objects of what was found, each shown in the frames that show it best.
+
+    Raises:
+        PromptError: nothing is chosen, it was not found, or there are too many objects.
+    """
+    clip = _clip(session)
+    _idle(session)
+    known = {item.id: item for item in session.found}
+    ids = [_whole(one) for one in chosen] if isinstance(chosen, list) else []
+    wanted = [one for one in dict.fromkeys(ids) if one is not None and one in known]
+    if not wanted or len(wanted) != len(ids):
+        raise PromptError("nothing of that was found", "Tick something in the list")
+    counts = session.marked()
+    held = [k for k in session.labels if counts[k] or session.tracked]
+    free = [k for k in range(1, MOST_OBJECTS + 1) if k not in held]
+    if len(wanted) > len(free):
+        raise PromptError(f"{MOST_OBJECTS} objects are the most at once", "Remove these first")
+    with VideoReader(clip.path) as video:
+        maps = who.labels(video, session.found, wanted, engines.segmenter, cuts=session.cuts or ())
+        label_of = dict(zip(wanted, free, strict=False))
+        session.labels = [*held, *label_of.values()]
+        for item, label in label_of.items():
+            name = known[item].name
+            if name != who.MOVING:
+                session.names[label] = name[:MOST_LETTERS]
+        for index in sorted(maps):
+            found = maps[index]
+            for item, label in label_of.items():
+                mask = np.asarray(found == item)
+                if mask.any():
+                    _room_for_a_mark(session)
+                    before = session.answers.get((index, label))
+                    _remember(session, Mark(index, label, "mask", (), before, pack(mask)))
+    session.label = label_of[wanted[0]]
+    seek(session, known[wanted[0]].best)
+    return session
+
+
+def found_picture(session: Session, item: int) -> bytes:
+    """A JPEG of something that was found.
+
+    Raises:
+        PromptError: it was not.
+    """
+    for one in session.found:
+        if one.id == item and one.thumbnail is not None:
+            return jpeg(one.thumbnail, THUMB_SIDE_PX)
+    raise PromptError("nothing of that was found")
+
+
 # ---------------------------------------------------------------- follow
 
 
@@ -714,6 +829,7 @@ def track(session: Session, engines: Engines, job: Job | None = None) -> Steps:
             shutil.rmtree(old, ignore_errors=True)
             fresh.rename(old)
             session.followed, session.doubtful, session.result = snapshot, doubtful, None
+            session.trials = ()
             session.trust = job.trust
             for index in doubtful:  # also where an object has just gone
                 session.trust[index] = min(max(session.trust[index], 0), 49)
@@ -943,6 +1059,66 @@ def track_and_remove(
     finally:
         job.more = False
         _release(session, job)
+
+
+def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | None = None) -> Steps:
+    """Fill two seconds from the frame in view on, to look at before the whole clip is filled.
+
+    The preview of another engine on the same frames stays beside it. Nothing is borrowed from
+    frames outside these seconds, so the whole clip comes out no worse.
+
+    Raises:
+        InpainterzError: see `remove`.
+    """
+    check_remove(session)
+    clip = _clip(session)
+    job = _claim(session, job, "preview")
+    count = min(clip.frames, max(2, round(PREVIEW_SECONDS * float(clip.fps or 25))))
+    start = min(session.frame, clip.frames - count)
+    stop = start + count
+    engine = engines.names.get("inpaint", "")
+    view = session.folder / f"preview-{secrets.token_hex(4)}.mp4"
+    options = FillOptions(
+        objects=frozenset(session.labels), grow_px=fill.grow_px, feather_px=fill.feather_px
+    )
+    session.notice = ""
+    job.begin("preview", count)
+    try:
+        yield session
+        with ExitStack() as opened:
+            video = opened.enter_context(VideoReader(clip.path))
+            film = opened.enter_context(proxy.Film(view, video, sound=False))
+            watched = _Watched(engines.inpainter, lambda frame: _go_on(job), lambda: None)
+            filled = opened.enter_context(
+                closing(
+                    pipeline.fill(
+                        video,
+                        session.masks(),
+                        watched,
+                        options=options,
+                        cuts=session.cuts or (),
+                        start=start,
+                        stop=stop,
+                    )
+                )
+            )
+            first = None
+            for item in filled:
+                first = item.frame.pts if first is None else first
+                film.write(replace(item.frame, pts=item.frame.pts - first), item.frame.image)
+                _note(job, item.frame.index - start + 1, count)
+                yield session
+                _go_on(job)
+        kept = [
+            t for t in session.trials if t.engine != engine and (t.start, t.stop) == (start, stop)
+        ]
+        with session.lock:
+            session.trials = (*kept[-1:], Trial(engine, start, stop, view))
+    except Stopped:
+        session.notice = ""
+    finally:
+        _release(session, job)
+    yield session
 
 
 def _write_report(

@@ -11,6 +11,7 @@ import itertools
 import time
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from inpainterz.masks import colour_of
 from inpainterz.types import LabelMap
 from inpainterz.ui import handlers
 from inpainterz.ui.session import Clip, Job, Result, Session
+from inpainterz.who import MOVING
 
 Model: TypeAlias = dict[str, Any]
 """What `json.dumps` takes."""
@@ -67,6 +69,27 @@ def model(session: Session, *, place: int | None = None) -> Model:
         "doubtful": _runs(session.doubtful),
         "trust": bins(job.trust if job is not None and job.trust else session.trust),
         "strip": _strip(session, clip) if session.tracked and job is None else [],
+        "trials": [
+            {
+                "engine": trial.engine,
+                "start": trial.start,
+                "stop": trial.stop,
+                "url": url(session, f"get/{trial.view.stem}"),
+            }
+            for trial in session.trials
+        ],
+        "looked_for": session.looked_for,
+        "found": [
+            {
+                "id": item.id,
+                "name": "" if item.name == MOVING else item.name,
+                "sure": round(item.confidence, 2),
+                "first": item.first,
+                "last": item.last,
+                "image": url(session, f"found/{item.id}.jpg?v={quote(session.looked_for)}"),
+            }
+            for item in session.found
+        ],
         "settings": {
             "grow_px": session.settings.grow_px,
             "feather_px": session.settings.feather_px,
@@ -99,7 +122,7 @@ def _clip(clip: Clip) -> Model:
 def _job(job: Job, place: int | None) -> Model:
     spent = time.monotonic() - job.started
     left = None
-    if job.total and 0 < job.done < job.total and spent > 3:
+    if job.total and 3 <= job.done < job.total and spent > 3:
         left = round(spent * (job.total / job.done - 1), 1)
     return {
         "work": job.work,
@@ -267,6 +290,9 @@ def _result(session: Session, clip: Clip, made: Result) -> Model:
 
 def file_of(session: Session, what: str) -> tuple[Path, bool] | None:
     """The file that `get/<what>` serves, and whether it is a download; None: there is none."""
+    for trial in session.trials:
+        if trial.view.stem == what:
+            return trial.view, False
     made = session.result
     if made is None:
         return None

@@ -23,11 +23,12 @@ import numpy as np
 from inpainterz.engines import Embedding, Stage
 from inpainterz.masks import MaskStore, decode_labels
 from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
+from inpainterz.who import Item
 
 Kind: TypeAlias = Literal["add", "exclude", "box", "brush", "erase", "mask"]
 Phase: TypeAlias = Literal["clip", "select", "result"]
 Work: TypeAlias = Literal[
-    "queue", "example", "cuts", "follow", "study", "fill", "compare", "weights"
+    "queue", "example", "cuts", "follow", "study", "fill", "compare", "weights", "things", "preview"
 ]
 """What a job is at; the page says it in the reader's language."""
 
@@ -134,6 +135,16 @@ class Result:
     not_carried: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Two seconds that were filled to look at."""
+
+    engine: str
+    start: int
+    stop: int
+    view: Path
+
+
 @dataclass(slots=True)
 class Settings:
     """What the user chose in the settings; nobody has to."""
@@ -189,6 +200,12 @@ class Session:
     """Of each frame, how far its least certain mask is trusted, 0..100; -1 = not known."""
     masks_made: int = 0
     """Counts how often the followed masks changed."""
+    trials: tuple[Trial, ...] = ()
+    """The last two, of two engines, on the same frames."""
+    found: tuple[Item, ...] = ()
+    """What a search found, to choose from."""
+    looked_for: str = ""
+    """What was searched; "" before the first search."""
     settings: Settings = field(default_factory=Settings)
     result: Result | None = None
     job: Job | None = None
@@ -331,7 +348,7 @@ class Session:
             self.answers.pop((frame, label), None)
         else:
             self.answers[frame, label] = packed
-        self.result = None
+        self.result, self.trials = None, ()
 
 
 _KEPT = frozenset({"serial", "handled", "owner", "asker", "touched", "lock", "settings"})

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inpainterz.engines import ENGINES, Entry, Stage
+from inpainterz import who
+from inpainterz.engines import ENGINES, Detector, Entry, Stage
 from inpainterz.engines import load as load_engine
 from inpainterz.errors import OptionError
 from inpainterz.pipeline import Engines
@@ -62,6 +63,15 @@ class Shelf:
                     f"the weights of {name} are not on this machine",
                     "Fetch them, or choose another engine",
                 )
+
+    def detector(self, what: str) -> Detector:
+        """A detector for what a user asks to see; see `inpainterz.who.engine_for`.
+
+        Raises:
+            InpainterzError: nobody can look for that, or the weights are not here.
+        """
+        name, options = who.engine_for(what)
+        return load_engine("detect", name, options=options)
 
     def get(self, picked: Mapping[Stage, str]) -> Engines:
         """The engines, those that were picked in the place of those that were given.

@@ -58,6 +58,7 @@ function show() {
     showFacts();
     showObjects();
     showActions();
+    showFound();
     showSettings();
     showStage(fresh);
     if (fresh) { clearTimeout(settled); settled = setTimeout(warm, 100); }
@@ -292,8 +293,29 @@ function showActions() {
   cancel.hidden = !busy;
   cancel.disabled = busy && model.job.stopping;
   forth.hidden = busy || !model.result;
+  find("#preview").hidden = busy || !followed || Boolean(model.result);
+  showTrials();
   find("#again").hidden = busy;
   find("#settings").hidden = busy;
+}
+
+function showTrials() {
+  const box = find(".iz-trials");
+  const stamp = model.trials.map((one) => one.url).join(" ") + speech;
+  box.hidden = !model.trials.length;
+  if (box.dataset.stamp === stamp) return;
+  box.dataset.stamp = stamp;
+  box.replaceChildren(...model.trials.map((one) => {
+    const figure = document.createElement("figure");
+    const film = document.createElement("video");
+    film.src = one.url;
+    film.muted = film.loop = film.autoplay = film.controls = film.playsInline = true;
+    film.setAttribute("aria-label", say("preview_of", one.engine));
+    const caption = document.createElement("figcaption");
+    caption.textContent = say("preview_of", one.engine) + ", " + say("from_to", number(one.start + 1), number(one.stop));
+    figure.append(film, caption);
+    return figure;
+  }));
 }
 
 function line(name, text, role) {
@@ -398,11 +420,60 @@ find("#status").addEventListener("click", (event) => {
   if (button) go(Number(button.dataset.frame));
 });
 find("#track").addEventListener("click", () => ask({ do: "track" }));
+find("#preview").addEventListener("click", () => ask({ do: "preview" }));
 find("#remove").addEventListener("click", () => ask({ do: "remove" }));
 find("#cancel").addEventListener("click", () => { find("#cancel").disabled = true; ask({ do: "cancel" }); });
 find("#forth").addEventListener("click", () => ask({ do: "forth" }));
 find("#back").addEventListener("click", () => ask({ do: "back" }));
 for (const id of ["#again", "#another"]) find(id).addEventListener("click", () => ask({ do: "again" }));
+
+function showFound() {
+  const box = find(".iz-found");
+  const list = box.querySelector("ul");
+  const stamp = model.looked_for + model.found.map((one) => one.image).join(" ") + speech;
+  for (const button of element.querySelectorAll("[data-what], #find-text button")) button.disabled = isBusy();
+  const open = find("#tab-things").getAttribute("aria-selected") === "true";
+  box.hidden = !open || !model.found.length;
+  if (list.dataset.stamp === stamp) { tellTicked(); return; }
+  list.dataset.stamp = stamp;
+  list.replaceChildren(...model.found.map((one) => {
+    const item = document.createElement("li");
+    const label = document.createElement("label");
+    const tick = document.createElement("input");
+    tick.type = "checkbox";
+    tick.value = String(one.id);
+    const image = document.createElement("img");
+    image.src = one.image;
+    image.alt = "";
+    const text = document.createElement("span");
+    text.textContent = one.name || say("thing", number(one.id));
+    const small = document.createElement("small");
+    small.textContent = say("from_to", number(one.first + 1), number(one.last + 1)) + " · " + percent(one.sure);
+    label.append(tick, image, text, small);
+    item.append(label);
+    return item;
+  }));
+  tellTicked();
+}
+
+function ticked() { return [...element.querySelectorAll(".iz-found input:checked")].map((tick) => Number(tick.value)); }
+function tellTicked() { find("#take-things").disabled = isBusy() || !ticked().length; }
+find(".iz-found").addEventListener("change", tellTicked);
+find(".iz-find").addEventListener("click", (event) => {
+  const button = event.target.closest("[data-what]");
+  if (button) ask({ do: "things", what: button.dataset.what });
+});
+find("#find-text").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const what = find("#find-words").value.trim();
+  if (what) ask({ do: "things", what });
+});
+find("#take-things").addEventListener("click", async () => {
+  find("#take-things").disabled = true;
+  await ask({ do: "take", items: ticked() });
+  for (const tick of element.querySelectorAll(".iz-found input")) tick.checked = false;
+  tellTicked();
+});
 
 const masksInput = find("#masks-file");
 masksInput.addEventListener("change", async () => {

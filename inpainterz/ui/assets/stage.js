@@ -92,7 +92,7 @@ function stageControls() {
     const to = at + Number(button.dataset.step);
     button.disabled = to < 0 || to > last;
   }
-  for (const button of element.querySelectorAll("[data-kind]")) button.disabled = isBusy();
+  for (const button of element.querySelectorAll("button[data-kind]")) button.disabled = isBusy();
   for (const button of element.querySelectorAll("[data-edit]")) {
     button.disabled = isBusy() || !model["can_" + button.dataset.edit];
   }
@@ -446,7 +446,7 @@ canvas.addEventListener("pointercancel", (event) => {
 
 function takeTool(name) {
   kind = name;
-  for (const other of element.querySelectorAll("[data-kind]")) {
+  for (const other of element.querySelectorAll("button[data-kind]")) {
     other.setAttribute("aria-pressed", String(other.dataset.kind === name));
   }
   view.dataset.kind = name;
@@ -461,6 +461,7 @@ function takeWay(way) {
     if (on) element.querySelector(".iz-tools").setAttribute("aria-labelledby", tab.id);
   }
   for (const part of element.querySelectorAll("[data-for]")) part.hidden = part.dataset.for !== way;
+  if (model && model.clip) showFound();
   if (way === "brush" && kind !== "brush" && kind !== "erase") takeTool("brush");
   if (way !== "brush" && (kind === "brush" || kind === "erase")) takeTool("add");
 }
