@@ -1,0 +1,283 @@
+"""The page's desk and actions: long work in lanes, whoever looks; what the browser is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import clips
+import numpy as np
+import pytest
+
+from inpainterz.errors import JobNotFound, OptionError, QueueFull
+from inpainterz.pipeline import Engines
+from inpainterz.types import Tracked
+from inpainterz.ui import handlers, render
+from inpainterz.ui.actions import Actions
+from inpainterz.ui.desk import PUBLIC, Desk, Limits
+from inpainterz.ui.session import Session
+from inpainterz.ui.shelf import Shelf
+
+SCENE = clips.Scene(width=64, height=48, frames=9, seed=3)
+ANN, BOB, CID = "ann", "bob", "cid"
+ASSETS = Path(handlers.__file__).parent / "assets"
+
+
+class Slow:
+    """A tracker that answers with the first mask, a frame whenever it may."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def track(self, frames: Any, labels: Any) -> Iterator[Tracked]:
+        first = labels[min(labels)]
+        for frame in frames:
+            while not self.go.wait(0.01):
+                pass
+            yield Tracked(frame, first, {1: 0.9})
+
+
+@pytest.fixture(scope="module")
+def built_in() -> Engines:
+    return Engines.load()
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, built_in: Engines, slow: Slow) -> Iterator[Desk]:
+    engines = replace(built_in, tracker=slow)
+    root = tmp_path / "desk"
+    root.mkdir()
+    made = Desk(root, Shelf(engines), Limits(waiting_per_owner=1, waiting=2))
+    yield made
+    slow.go.set()
+    made.close()
+    assert not list(root.glob("tab-*"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.make(tmp_path_factory.mktemp("clip") / "square.mp4", SCENE).path
+
+
+def marked(desk: Desk, owner: str, clip: Path) -> Session:
+    """A session with a clip in which the square is painted."""
+    session = desk.open(owner)
+    landed = desk.uploads / "0123abcd" / clip.name
+    landed.parent.mkdir(exist_ok=True)
+    landed.write_bytes(clip.read_bytes())
+    handlers.open_upload(session, desk.uploads, str(landed), "<img src=x>.mp4")
+    ys, xs = np.nonzero(SCENE.mask(0))
+    told = {"do": "mark", "tab": session.id, "kind": "brush", "radius_px": 5}
+    answer = Actions(desk)({**told, "at": [float(xs.mean()), float(ys.mean())]}, owner)
+    assert answer["model"]["marked"] and not answer["model"]["notice"]
+    return session
+
+
+def until(ready: Any, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_work_goes_on_whoever_looks(desk: Desk, clip: Path, slow: Slow) -> None:
+    actions = Actions(desk)
+    session = marked(desk, ANN, clip)
+    tab = session.id
+    told = actions({"do": "track", "tab": tab}, ANN)["model"]
+    assert told["job"]["work"] in ("queue", "cuts") and not told["tracked"]
+    again = actions({"do": "track", "tab": tab}, ANN)["model"]
+    assert "still running" in again["notice"]
+    # a page that comes later, or comes again, finds it by its id
+    until(lambda: actions({"do": "hello", "tab": tab}, ANN)["model"]["job"]["work"] == "follow")
+    assert actions({"do": "seek", "tab": tab, "frame": 4}, ANN)["model"]["stage"]["index"] == 4
+    slow.go.set()
+    until(lambda: actions({"do": "look", "tab": tab}, ANN)["model"]["job"] is None)
+    told = actions({"do": "look", "tab": tab}, ANN)["model"]
+    assert told["tracked"] and not told["stale"] and told["trust"] == [90] * SCENE.frames
+    assert len(told["strip"]) > 1
+    assert handlers.thumbnail(session, 3)[:2] == b"\xff\xd8"
+
+
+def test_who_waits_is_told_the_place_and_may_leave(desk: Desk, clip: Path) -> None:
+    actions = Actions(desk)
+    sessions = {who: marked(desk, who, clip) for who in (ANN, BOB, CID, "dan")}
+    actions({"do": "track", "tab": sessions[ANN].id}, ANN)
+    job = sessions[ANN].job
+    until(lambda: job is not None and job.work == "follow")
+    for place, who in enumerate((BOB, CID), 1):
+        told = actions({"do": "track", "tab": sessions[who].id}, who)["model"]
+        assert told["job"]["work"] == "queue" and told["job"]["place"] == place
+    full = actions({"do": "track", "tab": sessions["dan"].id}, "dan")["model"]
+    assert "queue is full" in full["notice"] and full["job"] is None
+    assert sessions["dan"].job is None
+    left = actions({"do": "cancel", "tab": sessions[BOB].id}, BOB)["model"]
+    assert left["job"] is None
+    told = actions({"do": "look", "tab": sessions[CID].id}, CID)["model"]
+    assert told["job"]["place"] == 1
+    second = marked(desk, CID, clip)
+    with pytest.raises(QueueFull, match="as many jobs"):
+        desk.start(second, "Follow", lambda job: handlers.track(second, desk.shelf.get({}), job))
+    assert second.job is None
+
+
+def test_cancel_ends_within_two_seconds_and_frees_all(desk: Desk, clip: Path) -> None:
+    """Also where the engine never comes back from a frame."""
+    actions = Actions(desk)
+    session = marked(desk, ANN, clip)
+    actions({"do": "track", "tab": session.id}, ANN)
+    until(lambda: session.job is not None and session.job.work == "follow")
+    began = time.monotonic()
+    told = actions({"do": "cancel", "tab": session.id}, ANN)["model"]
+    assert told["job"] is None or told["job"]["stopping"]
+    until(lambda: session.job is None, 2.5)
+    assert time.monotonic() - began < 2.5
+    desk.wait(session, 2)
+    assert not (session.folder / "masks.new").exists()
+    assert session.notice == "" and not session.tracked
+    actions({"do": "track", "tab": session.id}, ANN)  # the lane is free again
+    until(lambda: session.job is not None and session.job.work == "follow")
+
+
+def test_starting_over_in_mid_job_leaves_nothing(desk: Desk, clip: Path) -> None:
+    actions = Actions(desk)
+    session = marked(desk, ANN, clip)
+    actions({"do": "track", "tab": session.id}, ANN)
+    until(lambda: session.job is not None and session.job.work == "follow")
+    assert actions({"do": "again", "tab": session.id}, ANN) == {"model": None}
+    until(lambda: not session.folder.exists() and session.job is None)
+    assert actions({"do": "look", "tab": session.id}, ANN)["gone"]
+    with pytest.raises(JobNotFound):
+        desk.find(session.id, ANN)
+
+
+def test_a_failure_becomes_a_sentence(desk: Desk, clip: Path) -> None:
+    actions = Actions(desk)
+    session = marked(desk, ANN, clip)
+    assert session.clip is not None
+    session.clip.path.write_bytes(b"damaged meanwhile")
+    actions({"do": "track", "tab": session.id}, ANN)
+    until(lambda: session.job is None)
+    told = actions({"do": "look", "tab": session.id}, ANN)["model"]
+    assert told["notice"] and str(desk.root) not in told["notice"]
+    assert "source.mp4" not in told["notice"]
+
+
+@pytest.mark.logs_errors
+def test_what_nobody_expected_is_logged_and_told_plainly(
+    desk: Desk, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> Session:
+        raise ZeroDivisionError("secret detail")
+
+    actions = Actions(desk)
+    session = marked(desk, ANN, clip)
+    monkeypatch.setattr(handlers, "undo", broken)
+    told = actions({"do": "undo", "tab": session.id}, ANN)
+    assert "our side" in told["model"]["notice"] and "secret" not in json.dumps(told)
+    assert "secret detail" in caplog.text
+
+
+def test_an_older_answer_can_be_told_from_a_newer_one(desk: Desk, clip: Path) -> None:
+    session = marked(desk, ANN, clip)
+    serials = [render.model(session)["serial"] for _ in range(3)]
+    assert serials == sorted(set(serials))
+
+
+def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
+    actions = Actions(desk)
+    tab = marked(desk, ANN, clip).id
+
+    def ask(**told: object) -> dict[str, Any]:
+        return dict(actions({"do": "settings", "tab": tab, **told}, ANN)["model"])
+
+    kept = ask(grow_px=7, feather_px=0, crf=12, engines={"inpaint": "builtin"})
+    wanted = {"grow_px": 7, "feather_px": 0, "crf": 12, "engines": {"inpaint": "builtin"}}
+    assert kept["settings"] == wanted and not kept["notice"]
+    for wrong in (
+        {"grow_px": "x"},
+        {"grow_px": 1e9},
+        {"grow_px": True},
+        {"feather_px": -1},
+        {"crf": 50},
+        {"engines": {"track": "other"}},
+        {"engines": {"track": 7}},
+        {"engines": ["builtin"]},
+    ):
+        refused = ask(**wrong)
+        assert refused["notice"] and refused["settings"] == wanted, wrong
+
+
+def test_engines_are_loaded_once_and_never_swapped(built_in: Engines) -> None:
+    shelf = Shelf(None)
+    first = shelf.get({})
+    assert shelf.get({"track": "builtin"}) is first
+    with pytest.raises(OptionError, match="no track engine called 'other'"):
+        shelf.get({"track": "other"})
+    other = Shelf(replace(built_in, names={**built_in.names, "inpaint": "mine"}))
+    picked = other.get({"inpaint": "builtin"})
+    assert picked.names["inpaint"] == "builtin" and picked.inpainter is not built_in.inpainter
+    assert picked.tracker is built_in.tracker
+    assert other.get({"inpaint": "builtin"}).inpainter is picked.inpainter
+    stages = {choice.stage for choice in shelf.choices()}
+    assert stages == {"segment", "track", "inpaint"}
+
+
+def test_strangers_get_less() -> None:
+    ours = Limits()
+    assert PUBLIC.upload_mb < ours.upload_mb and PUBLIC.keep_seconds < ours.keep_seconds
+    assert PUBLIC.sessions_per_owner < ours.sessions_per_owner and not PUBLIC.fetch_weights
+    for wrong in ({"upload_mb": 0}, {"waiting": -1}, {"keep_seconds": 0}):
+        with pytest.raises(OptionError):
+            Limits(**wrong)
+
+
+def test_every_word_of_the_page_is_there() -> None:
+    """All that the page says stands in words.js, in English at least."""
+    words = (ASSETS / "words.js").read_text("utf-8")
+    english = words[words.index("  en: {") : words.index("  ko: {")]
+    known = set(re.findall(r"(?:^|[\s{,])(\w+): \"", english))
+    asked = set(
+        re.findall(r'data-t(?:-label|-title|-hint)?="(\w+)"', (ASSETS / "page.html").read_text())
+    )
+    for name in ("stage.js", "result.js", "page.js"):
+        asked |= set(re.findall(r'say\(\s*"(\w+)"', (ASSETS / name).read_text("utf-8")))
+    asked |= {
+        f"job_{w}" for w in ("queue", "cuts", "follow", "study", "fill", "compare", "preview")
+    }
+    prefixes = {"job_", "step_", "next_", "engine_"}
+    assert not {w for w in asked if w not in known and w not in prefixes}
+
+
+def test_users_text_never_becomes_html() -> None:
+    for name in ("stage.js", "result.js", "page.js", "words.js"):
+        code = (ASSETS / name).read_text("utf-8")
+        assert "insertAdjacentHTML" not in code and "outerHTML" not in code
+        for line in code.splitlines():
+            if "innerHTML" in line:  # a drawing of ours, of which only the path is filled in
+                assert line.strip().startswith("button.innerHTML = '<svg") and "+ path +" in line
+    for name in ("page.html", "page.css", "page.js", "stage.js", "result.js", "words.js"):
+        assert not re.search(r"https?://", (ASSETS / name).read_text("utf-8")), name
+
+
+def test_a_taken_port_is_told() -> None:
+    pytest.importorskip("gradio")
+    from inpainterz.ui.page import check_port
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OptionError, match="cannot listen on"):
+            check_port("127.0.0.1", taken.getsockname()[1])
