@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,9 +67,19 @@ from inpainterz.cli.messages import (
     tell,
     write_bytes,
 )
+from inpainterz.cli.who import (
+    Choice,
+    DetectorName,
+    EveryoneBut,
+    ListFile,
+    What,
+    Who,
+    chosen_labels,
+)
 from inpainterz.errors import InputError, PromptError
 
 if TYPE_CHECKING:
+    from inpainterz.types import LabelMap
     from inpainterz.video.reader import VideoReader
 
 
@@ -79,6 +90,11 @@ def remove(
     not_: Nots = None,
     box: Boxes = None,
     mask: MaskFiles = None,
+    who: Who = None,
+    everyone_but: EveryoneBut = None,
+    list_file: ListFile = None,
+    what: What = "moving",
+    detector: DetectorName = None,
     save_masks: SaveMasks = None,
     sheet: Sheet = None,
     segmenter: SegmenterName = None,
@@ -111,9 +127,11 @@ def remove(
     """Remove what you click from a clip: outline it, follow it, fill what was behind it."""
     prompts = read_prompts(click, not_, box)
     masks = mask_files(mask)
-    if not prompts and not masks and not resume:
+    by_number = who is not None or everyone_but is not None
+    if not prompts and not masks and not by_number and not resume:
         raise PromptError(
-            "nothing says what to remove", "Give --click X,Y, --box X0,Y0,X1,Y1 or --mask PNG"
+            "nothing says what to remove",
+            "Give --click X,Y, --box X0,Y0,X1,Y1, --mask PNG, or --who after `inpainterz list`",
         )
     grow_px = grow_px_of(grow)
     from inpainterz.jobs.order import Order
@@ -123,24 +141,38 @@ def remove(
     check_target(sheet, overwrite=overwrite)
     limits, outputs = file_limits(limit), also_outputs(also)
     order = None
-    if prompts or masks:
+    if prompts or masks or by_number:
+        engines = choose_engines(
+            segmenter,
+            tracker,
+            inpainter,
+            device,
+            engine_set,
+            engine_option,
+            weights_dir,
+            no_hybrid,
+        )
+        labels: Mapping[int, LabelMap] = given_labels(clip, masks, limits) if masks else {}
+        objects = None
+        if by_number:
+            labels, objects = chosen_labels(
+                clip,
+                limits,
+                Choice(who, everyone_but, list_file, what, detector),
+                prompts,
+                output=None if overwrite else output,
+                masks=bool(masks),
+                engines=engines,
+                engine_option=engine_option,
+            )
         order = Order(
             source=clip,
             target=output,
             prompts=prompts,
-            labels=given_labels(clip, masks, limits) if masks else {},
-            engines=choose_engines(
-                segmenter,
-                tracker,
-                inpainter,
-                device,
-                engine_set,
-                engine_option,
-                weights_dir,
-                no_hybrid,
-            ),
+            labels=labels,
+            engines=engines,
             options=Options(
-                fill=FillOptions(grow_px=grow_px),
+                fill=FillOptions(objects=objects, grow_px=grow_px),
                 write=WriteOptions(
                     codec=codec,
                     crf=crf,

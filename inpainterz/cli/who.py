@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +20,13 @@ from inpainterz.cli.arguments import (
     WeightsFolder,
     read_options,
 )
-from inpainterz.cli.messages import err, out, print_json, progress_bars, write_bytes
+from inpainterz.cli.messages import out, print_json, progress_bars, write_bytes
 from inpainterz.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from inpainterz.engines import Segmenter
-    from inpainterz.types import LabelMap
+    from inpainterz.jobs.order import EngineChoice
+    from inpainterz.types import LabelMap, Prompts
     from inpainterz.video.reader import Limits, VideoReader
     from inpainterz.who import Item
 
@@ -115,53 +117,84 @@ def list_clip(
     out().print(f"{pictures} shows them; remove some with --who 1,2 --list {target}", markup=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `remove` was told of the list."""
+
+    who: str | None
+    everyone_but: str | None
+    list_file: Path | None
+    what: str
+    detector: str | None
+
+
 def chosen_labels(
     clip: Path,
     limits: Limits,
-    who: str | None,
-    everyone_but: str | None,
-    list_file: Path | None,
+    choice: Choice,
+    prompts: Prompts,
     *,
-    segmenter: Segmenter,
-    what: str,
-    detector: str | None,
-    device: str,
+    output: str | None,
+    masks: bool,
+    engines: EngineChoice,
     engine_option: list[str] | None,
-    weights_dir: Path | None,
 ) -> tuple[Mapping[int, LabelMap], frozenset[int]]:
-    """What --who and --everyone-but mean: label maps to follow, and which ids of them to remove.
+    """What --who and --everyone-but mean: label maps to follow, and which objects to remove.
 
     With --everyone-but those who stay are followed too, so that nothing of them is taken along.
+
+    Args:
+        clip: the video file.
+        limits: what it may be.
+        choice: numbers, and where the list is.
+        prompts: clicks that were given besides.
+        output: where the result goes, None where anything may be replaced.
+        masks: whether masks were given besides.
+        engines: their segmenter outlines what is chosen.
+        engine_option: as typed.
     """
+    if choice.who is not None and choice.everyone_but is not None:
+        raise OptionError("--who and --everyone-but exclude each other", "Give one of them")
+    if masks:
+        raise OptionError("--mask numbers objects too", "Give it without --who and --everyone-but")
+    stay = choice.who is None
+    option, text = ("--everyone-but", choice.everyone_but) if stay else ("--who", choice.who)
+    named = frozenset(read_numbers(text or "", option))
+    clicked = {label for objects in prompts.values() for label in objects}
+    if stay and clicked & named:
+        raise OptionError(f"object {min(clicked & named)} is to stay and is clicked to go")
     from inpainterz import who as finder
+    from inpainterz.pipeline import check_prompts, check_target
     from inpainterz.video.reader import VideoReader
     from inpainterz.video.shots import find_cuts
 
-    if who is not None and everyone_but is not None:
-        raise OptionError("--who and --everyone-but exclude each other", "Give one of them")
-    option, text = ("--who", who) if who is not None else ("--everyone-but", everyone_but or "")
-    named = read_numbers(text or "", option)
+    if output is not None and not output.endswith("/"):
+        check_target(Path(output), overwrite=False)  # before the long search
     with VideoReader(clip, limits=limits) as video:
+        check_prompts(video, prompts)
+        known = None if choice.list_file is None else _read_list(choice.list_file)
+        items = () if known is None else finder.from_json(video, known)
         cuts = find_cuts(video)
-        if list_file is not None:
-            items = finder.from_json(video, _read_list(list_file))
-        else:
-            items = _search(video, cuts, what, detector, device, engine_option, weights_dir)
-            for item in items:
-                err().print(
-                    f"{item.id}: {item.name} {item.confidence:.0%}, frames"
-                    f" {item.first}-{item.last}",
-                    markup=False,
-                )
-        finder.pick(items, named)  # a wrong number is told before any work
-        everyone = {item.id for item in items}
-        gone = frozenset(named) if who is not None else frozenset(everyone - set(named))
+        if known is None:
+            items = _search(
+                video,
+                cuts,
+                choice.what,
+                choice.detector,
+                engines.device,
+                engine_option,
+                engines.weights_dir,
+            )
+        finder.pick(items, named)  # a wrong number is told before any more work
+        everyone = frozenset(item.id for item in items)
+        gone = everyone - named if stay else named
         if not gone:
-            raise OptionError("nobody is left to remove", "Name fewer numbers in --everyone-but")
-        followed = gone if who is not None else everyone
+            raise OptionError("nobody is left to remove", "Name fewer in --everyone-but")
+        followed = everyone if stay else gone
+        segmenter: Segmenter = engines.load("segment")
         with progress_bars() as progress:
             labels = finder.labels(video, items, followed, segmenter, cuts=cuts, progress=progress)
-    return labels, gone
+    return labels, gone | frozenset(clicked)
 
 
 def read_numbers(text: str, option: str) -> list[int]:

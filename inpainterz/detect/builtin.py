@@ -36,6 +36,7 @@ NAME = "moving"
 
 _OVERLAP = 0.2  # share of the frame that a neighbour must show to be of use
 _MIDDLE = 0.36  # half axes of the ellipse where a large object may stand, in sides of the frame
+_LIMB = 0.4  # how far a limb at rest reaches from what moves, in square roots of the area
 _KERNEL3 = np.ones((3, 3), np.uint8)
 
 
@@ -304,7 +305,12 @@ def _regions(change: Map, twice: Mask, drift: Map, residual: Map, least: float) 
     """
     height, width = change.shape
     gap = max(1, round(0.009 * max(height, width)))  # px that a thing may be without a sign
-    sure = (cv2.GaussianBlur(change, (0, 0), 0.8) > 1) & (drift > 1.2)
+    soft = cv2.GaussianBlur(change, (0, 0), 0.8)
+    sure = (soft > 1) & (drift > 1.2)
+    # a foot on the ground stands still for a moment, as a shadow's rim does
+    resting = cv2.morphologyEx(
+        ((soft > 1.3) & twice).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
+    )
     grown = cv2.morphologyEx(np.pad(sure.astype(np.uint8), gap), cv2.MORPH_CLOSE, _disc(gap))[
         gap:-gap, gap:-gap
     ]
@@ -324,8 +330,21 @@ def _regions(change: Map, twice: Mask, drift: Map, residual: Map, least: float) 
         # seen from one side in time only, the place that a thing comes from or goes to differs too
         typical = float(np.median(drift[mask & sure]))
         mask &= (drift > 0.35 * typical) | ((change > 1) & twice)
+        mask = _reached(mask, resting, round(_LIMB * float(np.sqrt(mask.sum()))))
         masks += [part for part in _apart(mask, residual, least) if part.sum() >= least]
     return sorted(masks, key=lambda m: -int(m.sum()))
+
+
+def _reached(mask: Mask, along: npt.NDArray[np.uint8], steps: int) -> Mask:
+    """The mask with what is reached from it in some steps of a pixel along another one."""
+    reached = mask.astype(np.uint8)
+    way = reached | along
+    for _ in range(steps):
+        wider = cv2.dilate(reached, _KERNEL3) & way
+        if (wider == reached).all():
+            break
+        reached = np.asarray(wider, np.uint8)
+    return np.asarray(reached > 0)
 
 
 def _apart(mask: Mask, residual: Map, least: float) -> list[Mask]:
