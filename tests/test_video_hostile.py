@@ -27,7 +27,7 @@ from factory import VP9
 
 from inpainterz.errors import InpainterzError, InputError, VideoError
 from inpainterz.masks import MaskStore
-from inpainterz.video.reader import Limits, VideoReader
+from inpainterz.video.reader import Limits, VideoReader, missing_bytes
 from inpainterz.video.writer import VideoWriter, WriteOptions
 
 MS, TS = Fraction(1, 1000), Fraction(1, 90000)
@@ -358,6 +358,14 @@ def test_a_name_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
         VideoReader(tmp_path / ("x" * 300 + ".mp4"))
     with pytest.raises(InpainterzError), VideoReader(plain.path) as video:
         VideoWriter(tmp_path / ("x" * 300 + ".mp4"), video)
+
+
+def test_a_header_that_claims_to_be_huge_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    path.write_bytes(b"\x1a\x45\xdf\xa3\x01" + b"\xee" * 7 + bytes(200))
+    assert missing_bytes(path) == 0
+    with pytest.raises(VideoError):
+        VideoReader(path)
 
 
 def test_a_file_that_claims_to_be_huge_is_refused_at_once(tmp_path: Path) -> None:

@@ -263,6 +263,8 @@ def missing_bytes(path: Path) -> int:
         if head[:4] == b"\x1a\x45\xdf\xa3":
             begin, header = _ebml_size(head, 4)
             at = begin + (header or 0)
+            if at >= size:  # it says nonsense: the demuxer's to judge
+                return 0
             file.seek(at)
             segment = file.read(16)
             if segment[:4] != b"\x18\x53\x80\x67":

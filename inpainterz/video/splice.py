@@ -10,20 +10,25 @@ Where that cannot be had, `plan` says why, and everything is encoded.
 
 from __future__ import annotations
 
-import bisect
 import itertools
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import av
 import av.container
 import av.error
+import numpy as np
+import numpy.typing as npt
 from av.stream import Discard
 
 from inpainterz.video import parameter_sets as sets
 from inpainterz.video.parameter_sets import AvcHeader, HevcHeader, ParameterSetError
 from inpainterz.video.reader import VideoReader, open_container, packets_of
+
+Times: TypeAlias = npt.NDArray[np.int64]
+"""(N,) int64: a time for each packet in the clip's time base, or numbers of packets."""
 
 _H264_PROFILES = {
     66: "baseline",
@@ -71,11 +76,10 @@ class Plan:
     starts: tuple[int, ...]
     """First packet of each group, which is its first frame too: a group's frames are as many as
     its packets, and are shown before the next group's."""
-    pts: tuple[int, ...]
-    """Of each packet."""
-    dts: tuple[int, ...]
-    """Of each packet; the encoder's packets take over those of the ones they replace."""
-    cuts: tuple[int, ...]
+    dts: Times
+    """Time of storing of each packet; the encoder's packets take over those of the ones they
+    replace."""
+    cuts: Times
     """Packets before which the copy of a group may end: all stored so far is shown before it."""
     joint: Joint
     may_reorder: bool
@@ -83,12 +87,12 @@ class Plan:
 
     def cut_before(self, frame: int, first: int) -> int:
         """Where the copy of the group that begins with `first` ends, if `frame` has a hole."""
-        at = bisect.bisect_right(self.cuts, frame) - 1
-        return max(first, self.cuts[at]) if at >= 0 else first
+        at = int(np.searchsorted(self.cuts, frame, "right")) - 1
+        return max(first, int(self.cuts[at])) if at >= 0 else first
 
     def groups(self) -> list[tuple[int, int]]:
         """First frame, and the one after the last, of each group."""
-        return list(itertools.pairwise((*self.starts, len(self.pts))))
+        return list(itertools.pairwise((*self.starts, len(self.dts))))
 
 
 def plan(like: VideoReader, codec: str) -> Plan:
@@ -108,8 +112,8 @@ def plan(like: VideoReader, codec: str) -> Plan:
         raise CannotSplice("the source is interlaced, and is deinterlaced")
     if not like.has_exact_times:
         raise CannotSplice(f"{like.info.container} does not tell when each picture is shown")
-    pts: list[int] = []
-    dts: list[int | None] = []
+    shown_at, stored_at = array("q"), array("q")  # a list would take four times as much
+    has_stored = True
     entries: list[int] = []
     with open_container(like.path) as container:
         stream = container.streams[like.stream_index]
@@ -131,25 +135,24 @@ def plan(like: VideoReader, codec: str) -> Plan:
                 data = bytes(packet)
                 joint.watch(data)
                 if packet.is_keyframe and joint.is_entry(data):
-                    entries.append(len(pts))
-                pts.append(packet.pts)
-                dts.append(packet.dts)
+                    entries.append(len(shown_at))
+                shown_at.append(packet.pts)
+                has_stored = has_stored and packet.dts is not None
+                stored_at.append(packet.dts or 0)
         except (av.error.FFmpegError, ParameterSetError) as error:
             raise CannotSplice("its packets are damaged") from error
-    shown = sorted(pts)
-    if shown != list(like.pts):
+    pts = np.array(shown_at, np.int64)
+    shown = np.sort(pts)
+    if not np.array_equal(shown, like.pts):
         raise CannotSplice("it holds frames that are not shown")
     starts, cuts = _closed(entries, pts, apart=codec == "h264")
-    if not starts or (len(starts) < 2 and not cuts):
+    if not starts or (len(starts) < 2 and not len(cuts)):
         raise CannotSplice("it has no group of pictures that stands for itself")
-    stored = _storing_times(pts, dts, shown)
-    may_reorder = all(stored[i] <= shown[i - 1] for i in range(1, len(stored)))
-    return Plan(starts, tuple(pts), stored, cuts, joint, may_reorder)
+    dts = _storing_times(pts, np.array(stored_at, np.int64) if has_stored else None, shown)
+    return Plan(starts, dts, cuts, joint, bool((dts[1:] <= shown[:-1]).all()))
 
 
-def _closed(
-    entries: Sequence[int], pts: Sequence[int], *, apart: bool
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _closed(entries: Sequence[int], pts: Times, *, apart: bool) -> tuple[tuple[int, ...], Times]:
     """Where groups begin, and where their copies may end.
 
     Before either, everything shown earlier is stored, and nothing shown later.
@@ -157,33 +160,26 @@ def _closed(
     H.264 wants key frames that clear the decoder `apart`: of two in a row each must have a number
     (idr_pic_id) other than the other's, and two encoders do not agree on them.
     """
-    after = list(itertools.accumulate(reversed(pts), min))[::-1]  # least time from here on
-    before = list(itertools.accumulate(pts, max))  # greatest time up to here
+    after = np.minimum.accumulate(pts[::-1])[::-1]  # least time from here on
+    before = np.maximum.accumulate(pts)  # greatest time up to here
     if not entries or entries[0] != 0 or after[0] != pts[0]:
-        return (), ()
+        return (), np.zeros(0, np.int64)
     keys = set(entries) if apart else set[int]()
-    clean = [i for i in range(1, len(pts)) if before[i - 1] < after[i] and i - 1 not in keys]
-    able = set(clean)
-    later = (i for i in entries if i in able and after[i] == pts[i] and i + 1 not in keys)
-    return (0, *later), tuple(clean)
+    clean = np.concatenate([[False], before[:-1] < after[1:]])
+    if apart:
+        clean[[i + 1 for i in entries if i + 1 < len(pts)]] = False
+    later = (i for i in entries if clean[i] and after[i] == pts[i] and i + 1 not in keys)
+    return (0, *later), np.flatnonzero(clean)
 
 
-def _storing_times(
-    pts: Sequence[int], dts: Sequence[int | None], shown: Sequence[int]
-) -> tuple[int, ...]:
+def _storing_times(pts: Times, dts: Times | None, shown: Times) -> Times:
     """When each packet is stored: as the source says, or made up where it does not say it well."""
-    known = [t for t in dts if t is not None]
-    if (
-        len(known) == len(pts)
-        and all(a < b for a, b in itertools.pairwise(known))
-        and all(t <= p for t, p in zip(known, pts, strict=True))
-    ):
-        return tuple(known)
-    rank = {time: i for i, time in enumerate(shown)}
-    delay = max(i - rank[time] for i, time in enumerate(pts))
-    step = max(1, shown[1] - shown[0]) if len(shown) > 1 else 1
-    lead = [shown[0] - step * k for k in range(delay, 0, -1)]
-    return (*lead, *shown)[: len(pts)]
+    if dts is not None and (dts[1:] > dts[:-1]).all() and (dts <= pts).all():
+        return dts
+    delay = int((np.arange(len(pts)) - np.searchsorted(shown, pts)).max())
+    step = max(1, int(shown[1] - shown[0])) if len(shown) > 1 else 1
+    lead = shown[0] - step * np.arange(delay, 0, -1)
+    return np.concatenate([lead, shown])[: len(pts)]
 
 
 def _joint(codec: str, container: str, extradata: bytes | None) -> Joint:

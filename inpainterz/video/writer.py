@@ -816,7 +816,7 @@ class _Splicer:
                 )
             self._read += 1
             if self._read > first:
-                packet.dts = self._plan.dts[self._read - 1]
+                packet.dts = int(self._plan.dts[self._read - 1])
                 self._stored = self._read
                 yield packet
 
@@ -828,7 +828,7 @@ class _Splicer:
             "av.Packet[av.VideoStream]", av.Packet(self._plan.joint.converted(bytes(packet)))
         )
         result.pts, result.time_base = packet.pts, self._like.time_base
-        result.dts = self._plan.dts[self._stored]
+        result.dts = int(self._plan.dts[self._stored])
         result.is_keyframe = packet.is_keyframe
         for side_data in packet.iter_sidedata():
             result.set_sidedata(side_data)
