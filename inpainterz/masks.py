@@ -131,20 +131,8 @@ class MaskStore:
         return dict(self._confidence.get(index, {}))
 
     def doubtful(self) -> tuple[int, ...]:
-        """The frames whose masks the tracker does not trust.
-
-        A frame without an object counts only where the object has just gone: that it is absent is
-        rarely wrong later on, where it was right at first.
-        """
-        found = []
-        before: set[int] = set()
-        for index, labels in self.items():
-            here = {int(k) for k in np.unique(labels)}
-            unsure = {k for k, c in self.confidence(index).items() if c < DOUBTFUL}
-            if unsure & (here | before):
-                found.append(index)
-            before = here
-        return tuple(found)
+        """The frames whose masks the tracker does not trust; see `doubtful_frames`."""
+        return tuple(doubtful_frames((i, m, self.confidence(i)) for i, m in self.items()))
 
     def clear(self) -> None:
         """Forget all masks."""
@@ -310,6 +298,26 @@ def _read_entry(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> 
             raise
         # RuntimeError: a password; NotImplementedError, one of these, another way of packing
         raise InputError(f"{entry.filename} cannot be unpacked", "Pack it again") from error
+
+
+def doubtful_frames(
+    rows: Iterable[tuple[int, LabelMap, Mapping[int, float]]],
+) -> Iterator[int]:
+    """The frames whose masks the tracker does not trust.
+
+    A frame without an object counts only where the object has just gone: that it is absent is
+    rarely wrong later on, where it was right at first.
+
+    Args:
+        rows: frames in order of time, each with its label map and confidences by object.
+    """
+    before: set[int] = set()
+    for index, labels, confidence in rows:
+        here = {int(k) for k in np.unique(labels)}
+        unsure = {k for k, c in confidence.items() if c < DOUBTFUL}
+        if unsure & (here | before):
+            yield index
+        before = here
 
 
 def encode_labels(labels: LabelMap) -> bytes:

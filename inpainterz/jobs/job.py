@@ -72,7 +72,7 @@ from inpainterz.jobs.pieces import (
     patch_of,
 )
 from inpainterz.leftover import LOOKAHEAD
-from inpainterz.masks import MaskStore, checked, chosen, encode_labels
+from inpainterz.masks import MaskStore, checked, chosen, doubtful_frames, encode_labels
 from inpainterz.outputs import SideOutputs
 from inpainterz.overlap import Behind, prefetch
 from inpainterz.pipeline import Engines, Report
@@ -585,7 +585,7 @@ class _Run:
         if self.order.masks is not None:
             with MaskStore(self.scope / "masks") as store:
                 store.take(self.order.masks, len(self.video), self.video.size)
-                found = self._look_through(store, (i for i, _ in store.items()))
+                found = self._look_through((i, m, {}) for i, m in store.items())
         else:
             labels = self._outline(cuts)
             self.clock.start("track")
@@ -603,8 +603,7 @@ class _Run:
                     done = self._track(way, stretch, labels, cuts, frames, done, total)
             self.drop("track")
             with MaskStore(self.scope / "masks") as store:
-                merged = self._merge(store, dict(ways), known, shown)
-                found = self._look_through(store, merged)
+                found = self._look_through(self._merge(store, dict(ways), known, shown))
         if self.order.masks is not None and not found.marked:
             raise PromptError("the masks mark nothing", "A mask pixel above 0 is a pixel to fill")
         write_json(
@@ -614,21 +613,23 @@ class _Run:
         shutil.rmtree(self.scope / "track", ignore_errors=True)
         return found
 
-    def _look_through(self, store: MaskStore, indices: Iterator[int]) -> _Followed:
+    def _look_through(self, rows: Iterator[tuple[int, LabelMap, Mapping[int, float]]]) -> _Followed:
+        """What masks come to; frame by frame, as their confidences would grow with the clip."""
         objects: set[int] = set()
         marked: list[tuple[int, int]] = []
-        for index in indices:
-            labels = store.get(index)
-            if labels is None:
-                continue
-            objects.update(int(k) for k in np.unique(labels) if k)
-            if not chosen(labels, self.options.fill.objects).any():
-                continue
-            if marked and marked[-1][1] == index:
-                marked[-1] = marked[-1][0], index + 1
-            else:
-                marked.append((index, index + 1))
-        return _Followed(tuple(sorted(objects)), marked, store.doubtful())
+
+        def seen() -> Iterator[tuple[int, LabelMap, Mapping[int, float]]]:
+            for index, labels, confidence in rows:
+                objects.update(int(k) for k in np.unique(labels) if k)
+                if chosen(labels, self.options.fill.objects).any():
+                    if marked and marked[-1][1] == index:
+                        marked[-1] = marked[-1][0], index + 1
+                    else:
+                        marked.append((index, index + 1))
+                yield index, labels, confidence
+
+        doubtful = tuple(doubtful_frames(seen()))
+        return _Followed(tuple(sorted(objects)), marked, doubtful)
 
     def _outline(self, cuts: tuple[int, ...]) -> dict[int, LabelMap]:
         """The label maps that tracking begins from."""
@@ -764,8 +765,8 @@ class _Run:
         ways: Mapping[Way, range],
         known: tuple[int, int],
         shown: Mapping[int, Sequence[int]],
-    ) -> Iterator[int]:
-        """Put what the two passes found into `store`, frame by frame; the frames' numbers."""
+    ) -> Iterator[tuple[int, LabelMap, Mapping[int, float]]]:
+        """Put what the two passes found into `store`, frame by frame, with confidences out."""
         with ExitStack() as opened:
             passes = {
                 way: opened.enter_context(closing(_Pass(self, way, whole)))
@@ -779,8 +780,8 @@ class _Run:
                     back = Tracked(_nothing(index), *there[1])
                     merged = pipeline.merge(back, labels, confidence, shown)
                     labels, confidence = merged.labels, dict(merged.confidence)
-                store.put(index, labels, confidence)
-                yield index
+                store.put(index, labels)
+                yield index, labels, confidence
 
     # ------------------------------------------------------------ filling
 
