@@ -12,7 +12,7 @@ import clips
 import numpy as np
 import pytest
 from clips import Coding, Scene
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inpainterz.errors import VideoEncodeError
@@ -176,6 +176,54 @@ def test_groups_without_a_hole_are_the_source_s_packets(
         assert written.fidelity.exact_frames >= written.copied_frames
     audio = [clips.packets(p, "audio")[0].data for p in (source.path, target)]
     assert audio[0] == audio[1]
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    steps=st.lists(st.integers(1, 200_000), min_size=3, max_size=24),
+    start=st.integers(0, 10**6),
+    b_frames=st.integers(0, 3),
+    group=st.integers(2, 9),
+    holes=st.sets(st.integers(0, 24), max_size=4),
+    hevc=st.booleans(),
+)
+def test_any_times_groups_and_holes_join(
+    tmp_path: Path,
+    steps: list[int],
+    start: int,
+    b_frames: int,
+    group: int,
+    holes: set[int],
+    hevc: bool,
+) -> None:
+    ticks = np.cumsum([0, *steps]).tolist()
+    codec, params = ("libx265", "x265-params") if hevc else ("libx264", "x264-params")
+    words = f"keyint={group}:min-keyint={group}:scenecut=0:bframes={b_frames}:open-gop=0"
+    coding = Coding(
+        codec,
+        times=tuple(Fraction(t, 90000) for t in ticks),
+        start=Fraction(start, 1000),
+        time_base=TS,
+        sound=None,
+        options={params: words + (":log-level=none" if hevc else ""), "preset": "ultrafast"},
+        muxer={"movie_timescale": "90000"},
+    )
+    scene = Scene(64, 64, len(ticks))
+    video = VideoReader(clips.make(tmp_path / "any.mp4", scene, coding).path)
+    target = tmp_path / "out.mp4"
+    written = _write(video, target, holes, WriteOptions(preset="ultrafast")).written
+    assert written is not None and written.copied_frames + written.encoded_frames == len(video)
+    result = VideoReader(target)
+    assert [p * result.time_base for p in result.pts] == [p * video.time_base for p in video.pts]
+    before, after = _strictly(video.path, 1), _strictly(target, 1)
+    equal = sum(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert equal >= written.copied_frames
+    same = sum(a == b for a, b in zip(_packets(video.path), _packets(target), strict=True))
+    assert same >= written.copied_frames
+    if not holes & set(range(len(video))):
+        assert written.copied_frames in (0, len(video))
 
 
 def test_a_copied_group_costs_no_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
