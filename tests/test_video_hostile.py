@@ -362,10 +362,15 @@ def test_a_name_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_header_that_claims_to_be_huge_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
-    path.write_bytes(b"\x1a\x45\xdf\xa3\x01" + b"\xee" * 7 + bytes(200))
-    assert missing_bytes(path) == 0
-    with pytest.raises(VideoError):
-        VideoReader(path)
+    for data in (
+        b"\x1a\x45\xdf\xa3\x01" + b"\xee" * 7 + bytes(200),
+        b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67",
+        b"\x1a\x45\xdf\xa3",
+    ):
+        path.write_bytes(data)
+        assert missing_bytes(path) == 0
+        with pytest.raises(VideoError):
+            VideoReader(path)
 
 
 def test_a_file_that_claims_to_be_huge_is_refused_at_once(tmp_path: Path) -> None:

@@ -279,6 +279,8 @@ def missing_bytes(path: Path) -> int:
 
 def _ebml_size(data: bytes, at: int) -> tuple[int, int | None]:
     """Where the content begins and its length; None where the length is unknown."""
+    if at >= len(data):
+        return at, None
     width = 9 - data[at].bit_length() if data[at] else 9
     value = int.from_bytes(data[at : at + width], "big") & (1 << 7 * width) - 1
     return at + width, None if value == (1 << 7 * width) - 1 else value
