@@ -20,11 +20,13 @@ import pytest
 
 from inpainterz import pipeline
 from inpainterz.errors import InputError, OptionError, OutOfMemory, OutputExists, PromptError
+from inpainterz.jobs import job as jobs
 from inpainterz.jobs.job import Job, Sizes, folder_for
 from inpainterz.jobs.lane import Lanes, Ticket
 from inpainterz.jobs.order import EngineChoice, Order
 from inpainterz.jobs.pieces import Piece, PieceReader, PieceWriter, divide, patch_of
 from inpainterz.masks import MaskStore
+from inpainterz.outputs import Also
 from inpainterz.pipeline import Engines, FillOptions, Options
 from inpainterz.types import Frame, Inpainted, LabelMap, Mask, Origin, Prompt, Step, Tracked
 from inpainterz.video.reader import VideoReader
@@ -237,6 +239,36 @@ def test_what_is_done_is_not_done_again(clip: clips.Clip, tmp_path: Path) -> Non
     Counting.taken = 0
     Job.open(tmp_path / "job").run(engines=engines(Counting()))
     assert Counting.taken == 0
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_killed_between_two_outputs_it_puts_the_rest_in_place(
+    clip: clips.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    options = Options(
+        fill=FillOptions(grow_px=2),
+        save_masks=tmp_path / "masks.zip",
+        also=(Also("mask-video", str(tmp_path / "masks.mp4")),),
+    )
+    made = order(clip, tmp_path / "clean.mp4", options=options)
+    job = Job.create(tmp_path / "job", made, sizes=SIZES)
+    real = jobs._publish
+    left = [moved]
+
+    def killed(part: Path, place: Path) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        real(part, place)
+
+    monkeypatch.setattr(jobs, "_publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        job.run(engines=engines())
+    assert len(list(tmp_path.iterdir())) == 1 + moved
+    monkeypatch.setattr(jobs, "_publish", real)
+    Job.open(tmp_path / "job").run(engines=engines())
+    names = {"job", "clean.mp4", "masks.zip", "masks.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == names
 
 
 def test_killed_when_only_the_folder_was_left_it_ends_well(

@@ -13,6 +13,7 @@ job (`full/`) or a preview of it (`preview-000120-000170/`):
     masks/         the label maps that came of them
     followed.json  which frames have something to remove
     out/           the clip while it is encoded
+    done.json      the report, and what is to be put in place
 
 Everything appears under its name when it is complete, and not before. All work is done in steps
 that depend on the order alone, never on where a run was interrupted: tracking in stretches of
@@ -485,8 +486,6 @@ class _Run:
         cuts = self._cuts(known)
         followed = self._follow(cuts, known)
         with MaskStore(self.scope / "masks") as masks:
-            if self.options.save_masks is not None and self.preview is None:
-                masks.export_zip(self.options.save_masks)
             self.clock.start("inpaint")
             pieces = self._fill(masks, cuts, known, followed)
             self.clock.start("write")
@@ -510,20 +509,32 @@ class _Run:
             part=self.preview or self.order.part,
             notes=tuple(self.counts.notes),
         )
-        write_json(self.scope / "report.json", report.as_json())
-        for part, place in made:
-            _publish(part, place, overwrite=self._may_overwrite)
-        shutil.rmtree(self.scope / "out", ignore_errors=True)
+        for _, place in made:
+            if _is_there(place) and not self._may_overwrite:
+                raise OutputExists(f"{place} is there already", "Allow it with --overwrite")
+        moves = [[str(part), str(place)] for part, place in made]
+        # from here on it is done, whatever happens: a run that finds this only moves the rest
+        write_json(self.scope / "done.json", {"moves": moves, "report": report.as_json()})
+        self._put_in_place(made)
         self.log(f"done: {target}")
         return report
 
+    def _put_in_place(self, made: Sequence[tuple[Path, Path]]) -> None:
+        for part, place in made:
+            if part.exists():
+                _publish(part, place)
+        shutil.rmtree(self.scope / "out", ignore_errors=True)
+
     def finished(self) -> Report | None:
-        """The report of a run that had put its target in place."""
-        path = self.scope / "report.json"
-        if self.preview is not None or not path.is_file() or (self.scope / "out").exists():
+        """The report of a run that had done everything, but perhaps to put it in place."""
+        path = self.scope / "done.json"
+        if self.preview is not None or not path.is_file():
             return None
-        told: dict[str, Any] = read_json(path)
-        if not Path(told["target"]).exists():
+        done = read_json(path)
+        self._put_in_place([(Path(part), Path(place)) for part, place in done["moves"]])
+        told: dict[str, Any] = done["report"]
+        if not _is_there(Path(told["target"])):  # somebody wants it once more
+            path.unlink()
             return None
         for name, value in told.items():
             told[name] = tuple(value) if isinstance(value, list) else value
@@ -929,6 +940,9 @@ class _Run:
             slash = "/" if _is_folder(wanted.target) else ""
             also.append(replace(wanted, target=f"{part}{slash}"))
             made.append((part, Path(wanted.target)))
+        if self.options.save_masks is not None and self.preview is None:
+            masks.export_zip(out / "masks.zip")
+            made.append((out / "masks.zip", self.options.save_masks))
         folder = _is_folder(target) or self.options.write.codec == "png"
         part = out / f"clip{'' if folder else Path(target).suffix}"
         made.append((part, Path(target)))
@@ -1033,12 +1047,14 @@ def _nothing(index: int) -> Frame:
     return Frame(np.zeros((1, 1, 3), np.uint8), index, 0, Fraction(1))
 
 
-def _publish(made: Path, target: Path, *, overwrite: bool) -> None:
+def _is_there(target: Path) -> bool:
+    return target.is_file() or (target.is_dir() and any(target.iterdir()))
+
+
+def _publish(made: Path, target: Path) -> None:
     """Put a finished file, or folder of pictures, in its place, whole."""
     beside = target.with_name(f".inpainterz-{secrets.token_hex(8)}{target.suffix[:8]}")
-    filled = target.is_dir() and any(target.iterdir())
-    if (filled or target.is_file()) and not overwrite:
-        raise OutputExists(f"{target} is there already", "Allow it with --overwrite")
+    filled = target.is_dir() and _is_there(target)
     try:
         if filled:
             target.rename(beside)
