@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import av.error
 import clips
+import cv2
 import numpy as np
 import pytest
 from clips import Coding, Scene
@@ -113,6 +114,26 @@ def _strictly(path: Path, threads: int) -> list[np.ndarray]:
     return frames
 
 
+def _by_opencv(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while capture.isOpened():
+        there, image = capture.read()
+        if not there:
+            break
+        frames.append(image)
+    capture.release()
+    return frames
+
+
+def _check_by_opencv(source: Path, target: Path) -> None:
+    """Another build of FFmpeg, with other decoders for some codecs, reads every frame too."""
+    before, after = _by_opencv(source), _by_opencv(target)
+    assert len(after) == len(before)  # none, where it has no decoder
+    for index, (a, b) in enumerate(zip(before, after, strict=True)):
+        assert np.abs(a[48:].astype(int) - b[48:]).mean() < 8, index
+
+
 def _packets(path: Path) -> list[bytes]:
     return list(clips.packets(path, "video")[0].data)
 
@@ -157,6 +178,8 @@ def test_groups_without_a_hole_are_the_source_s_packets(
                 assert np.array_equal(a, b), index
             else:
                 assert np.abs(a.astype(int) - b)[45:].mean() < 6, index
+    if which == "apart":
+        _check_by_opencv(source.path, target)
     # seeking into every group
     hole = _hole(source)
     hole[:12] = hole[38:] = hole[:, :14] = hole[:, 42:] = False
