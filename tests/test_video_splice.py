@@ -375,7 +375,7 @@ def test_any_header_is_read_or_refused(data: bytes) -> None:
                 header = kind.of(start + data)
             except sets.ParameterSetError:
                 continue
-            assert (start + data).startswith(header.boxed()) or header.boxed() == start + data
+            assert kind.of(header.boxed()) == header
 
 
 def test_slices_are_renumbered_by_one_byte() -> None:
