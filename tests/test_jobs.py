@@ -21,9 +21,10 @@ import pytest
 from inpainterz import pipeline
 from inpainterz.errors import InputError, OptionError, OutOfMemory, OutputExists, PromptError
 from inpainterz.jobs import job as jobs
+from inpainterz.jobs import plan as planning
 from inpainterz.jobs.job import Job, Sizes, folder_for
 from inpainterz.jobs.lane import Lanes, Ticket
-from inpainterz.jobs.order import EngineChoice, Order
+from inpainterz.jobs.order import EngineChoice, Order, options_of
 from inpainterz.jobs.pieces import Piece, PieceReader, PieceWriter, divide, patch_of
 from inpainterz.masks import MaskStore
 from inpainterz.outputs import Also
@@ -500,6 +501,39 @@ def _load_with(load):  # type: ignore[no-untyped-def]
         return Wandering() if stage == "track" else load(self, stage)
 
     return loaded
+
+
+def test_a_limit_given_on_resuming_holds_for_what_is_left(
+    clip: clips.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the system killed it for its memory: what is done stays, the rest takes less."""
+    made = order(clip, tmp_path / "clean.mp4", part=(12, 26))
+    job = Job.create(tmp_path / "job", made, sizes=SIZES)
+    used: list[int] = []
+
+    def load(self: EngineChoice, stage: str) -> object:
+        if stage == "inpaint":
+            used.append(options_of(self, stage).memory_mb)  # type: ignore[arg-type]
+        return Wandering() if stage == "track" else Carrying()
+
+    monkeypatch.setattr(EngineChoice, "load", load)
+
+    def killed(step: Step) -> None:
+        if step.stage == "inpaint" and any((tmp_path / "job" / "fill").glob("*.zip")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.run(progress=killed)
+    (done,) = (tmp_path / "job" / "fill").glob("*.zip")
+    again = Job.open(tmp_path / "job")
+    facts = {("inpaint", "builtin"): lambda options, mp, hole: options.memory_mb}
+    monkeypatch.setattr(planning, "MEMORY", facts)
+    monkeypatch.setattr("inpainterz.jobs.job.resident_mb", lambda: 200)
+    again.limit_memory(350)
+    report = again.run()
+    assert used == [600, 150]
+    assert done in (tmp_path / "job" / "fill").glob("*.zip")
+    assert report.notes == ("to fit 350 MiB: inpaint with memory_mb 150",)
 
 
 def test_a_limit_is_watched_while_it_runs(

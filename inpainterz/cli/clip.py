@@ -190,7 +190,7 @@ def remove(
             part=None if part is None else frames_of(part, clip, limits),
             memory_limit_mb=memory_mb(memory_limit),
         )
-    how = HowToRun(resume=resume, folder=job, preview=preview, plan=plan)
+    how = HowToRun(resume, job, preview, plan, memory_mb(memory_limit))
     report = run_job(order, output, how, as_json=as_json)
     if report is None:
         return
@@ -350,7 +350,7 @@ def inpaint(
         part=None if part is None else frames_of(part, clip, limits),
         memory_limit_mb=memory_mb(memory_limit),
     )
-    how = HowToRun(resume=resume, folder=job, preview=preview, plan=plan)
+    how = HowToRun(resume, job, preview, plan, memory_mb(memory_limit))
     report = run_job(order, output, how, as_json=as_json)
     if report is None:
         return

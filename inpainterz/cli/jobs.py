@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +71,7 @@ class HowToRun:
     folder: Path | None = None
     preview: str | None = None
     plan: bool = False
+    memory_limit_mb: int | None = None
 
 
 def run_job(order: Order | None, output: str, how: HowToRun, *, as_json: bool) -> Report | None:
@@ -126,25 +127,28 @@ def _begin(folder: Path, order: Order) -> Job:
     err().print(plan.sentence(), markup=False)
     for note in plan.notes:
         err().print(note, markup=False)
-    return Job.create(folder, replace(order, engines=plan.engines))
+    job = Job.create(folder, order)
+    job.limit_memory(order.memory_limit_mb)
+    return job
 
 
 def _again(folder: Path, order: Order | None, output: str, how: HowToRun) -> Job:
     """A job that is there already: gone on with where that is what was asked for."""
     from inpainterz.jobs.job import Job
-    from inpainterz.jobs.plan import make_plan
 
     if order is None:
-        return Job.open(folder, target=output)
+        job = Job.open(folder, target=output)
+        job.limit_memory(how.memory_limit_mb)
+        return job
     job = Job.open(folder, source=order.source, target=output)
-    planned = replace(order, engines=make_plan(order).engines)
-    same = job.order.same_as(planned)
+    same = job.order.same_as(order)
     if how.resume:
         if not same:
             raise OptionError(
                 "the job was begun with other clicks, masks or options",
                 "Resume it without them, or start again with --overwrite and without --resume",
             )
+        job.limit_memory(how.memory_limit_mb)
         return job
     if job.is_previewed_only():
         if same:

@@ -72,6 +72,7 @@ from inpainterz.jobs.pieces import (
     divide,
     patch_of,
 )
+from inpainterz.jobs.plan import make_plan
 from inpainterz.leftover import LOOKAHEAD
 from inpainterz.masks import MaskStore, checked, chosen, doubtful_frames, encode_labels
 from inpainterz.outputs import SideOutputs
@@ -209,6 +210,37 @@ class Job:
         order = Order.from_json(plan["order"], read_labels(folder / "given"))
         order = replace(order, source=source or order.source, target=target or order.target)
         return cls(folder, order, Sizes(**plan["sizes"]), plan["source"])
+
+    def limit_memory(self, limit_mb: int | None) -> None:
+        """Let what is not done yet be done within so many MiB, as far as engines can.
+
+        Args:
+            limit_mb: MiB of the process; None leaves everything as it is.
+        """
+        if limit_mb is None:
+            return
+        steps = self.steps()
+        last = steps[-1][0] if steps else self.order.engines
+        self.order = replace(self.order, memory_limit_mb=limit_mb)
+        plan = make_plan(replace(self.order, engines=last))
+        if plan.engines != last:
+            self.add_step(plan.engines, plan.fitted)
+
+    def steps(self) -> list[tuple[EngineChoice, str]]:
+        """The engines that memory forced the job to instead of the order's, and why, in order."""
+        path = self.folder / "steps.json"
+        if not path.is_file():
+            return []
+        return [
+            (EngineChoice.from_json(step["engines"]), str(step["note"]))
+            for step in read_json(path)["steps"]
+        ]
+
+    def add_step(self, engines: EngineChoice, note: str) -> None:
+        """Do what is not done yet with other engines."""
+        steps = [*self.steps(), (engines, note)]
+        told = [{"engines": e.as_json(), "note": n} for e, n in steps]
+        write_json(self.folder / "steps.json", {"steps": told})
 
     def has_work(self) -> bool:
         """Whether something is done that a later run would not have to do again."""
@@ -363,7 +395,6 @@ class _Run:
         self._progress = progress
         self._given = engines
         self._loaded: dict[Stage, Any] = {}
-        self._steps: list[str] = []
         self.counts = _Counts()
         self.clock = pipeline.Clock()
         if preview is not None:
@@ -391,14 +422,9 @@ class _Run:
         """The engines of the order, then each set that memory forced the job down to."""
         given = self._given
         first = self.order.engines if given is None else EngineChoice.of(given)
-        found = [first]
-        path = self.job.folder / "steps.json"
-        if path.is_file():
-            for step in read_json(path)["steps"]:
-                found.append(EngineChoice.from_json(step["engines"]))
-                self._steps.append(step["note"])
-            self.counts.notes += self._steps
-        return found
+        steps = self.job.steps()
+        self.counts.notes += [note for _, note in steps]
+        return [first, *(engines for engines, _ in steps)]
 
     def engine(self, stage: Stage) -> Any:
         """The engine of a stage, loaded when first asked for."""
@@ -440,16 +466,12 @@ class _Run:
         options, device, what = changed
         choice = self.choices[-1]
         self.drop(stage)
-        self.choices.append(choice.with_options(stage, options, device))
+        smaller = choice.with_options(stage, options, device)
         note = f"{stage}: {reason.rstrip('.')}; went on with {what}"
-        self._steps.append(note)
+        self.choices.append(smaller)
         self.counts.notes.append(note)
         self.log(note)
-        steps = [
-            {"engines": c.as_json(), "note": n}
-            for c, n in zip(self.choices[1:], self._steps, strict=True)
-        ]
-        write_json(self.job.folder / "steps.json", {"steps": steps})
+        self.job.add_step(smaller, note)
         return note
 
     def _lower(self, stage: Stage) -> tuple[dict[str, Any], str, str] | None:

@@ -200,7 +200,7 @@ class Order:
 
     def _key(self) -> str:
         told = self.as_json()
-        for name in ("source", "target", "masks"):
+        for name in ("source", "target", "masks", "memory_limit_mb"):
             told.pop(name)
         options = told["options"]
         for name in ("overwrite", "limits"):

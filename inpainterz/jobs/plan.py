@@ -52,7 +52,7 @@ HOLE_SHARE = 0.1
 def _window(options: Any, megapixels: float) -> float:
     """MiB of the frames that the built-in inpainter keeps to borrow from."""
     frames = int(options.lookahead_frames) + int(options.reach_frames) + 1
-    small = float(options.motion_side_px) ** 2 * 0.56 / 1e6
+    small = min(megapixels, float(options.motion_side_px) ** 2 * 0.56 / 1e6)
     return min(float(options.memory_mb), frames * (5 * megapixels + 10 * small))
 
 
@@ -108,8 +108,10 @@ class Plan:
     """Those of the order, with options that fit its memory limit."""
     measured: bool
     """Whether the times were measured on this clip and machine."""
+    fitted: str = ""
+    """What was changed to fit the memory limit."""
     notes: tuple[str, ...] = field(default=())
-    """What was changed to fit, and what does not, a sentence each."""
+    """That, and what does not fit, a sentence each."""
 
     @property
     def memory_mb(self) -> int:
@@ -174,7 +176,7 @@ def make_plan(order: Order, *, measure: bool = False) -> Plan:
         if measure and order.masks is None:
             trial = _try(video, order)
         share = trial.hole_share or HOLE_SHARE
-        engines, notes = _fit(order.engines, megapixels, share, order)
+        engines, changed, notes = _fit(order.engines, megapixels, share, order)
         start, stop = order.part or (0, len(video))
         if order.masks is not None:
             tracked = 0
@@ -217,7 +219,11 @@ def make_plan(order: Order, *, measure: bool = False) -> Plan:
     free = shutil.disk_usage(_existing(Path(order.target))).free >> 20
     if free < disk:
         notes.append(f"only {free} MiB are free where the result goes")
-    return Plan(stop - start, tuple(stages), disk, engines, bool(trial.seconds), tuple(notes))
+    fitted = f"to fit {limit} MiB: {', '.join(changed)}" if changed else ""
+    if fitted:
+        notes.insert(0, fitted)
+    measured = bool(trial.seconds)
+    return Plan(stop - start, tuple(stages), disk, engines, measured, fitted, tuple(notes))
 
 
 def _existing(path: Path) -> Path:
@@ -248,12 +254,17 @@ def _seconds(
 
 def _fit(
     engines: EngineChoice, megapixels: float, share: float, order: Order
-) -> tuple[EngineChoice, list[str]]:
-    """Lower options until every stage whose memory is known fits the limit, or nothing lowers."""
+) -> tuple[EngineChoice, list[str], list[str]]:
+    """Lower options until every stage whose memory is known fits the limit, or nothing lowers.
+
+    Returns:
+        the engines, what was changed, and what else is to be said.
+    """
+    changed: list[str] = []
     notes: list[str] = []
     limit = order.memory_limit_mb
     if limit is None:
-        return engines, notes
+        return engines, changed, notes
     stages: tuple[Stage, ...] = ("track", "inpaint")
     for stage in stages:
         need = _memory(engines, stage, megapixels, share)
@@ -276,8 +287,8 @@ def _fit(
                 break
             engines, need, what = smaller, less, step[2]
         if what:
-            notes.append(f"to fit {limit} MiB: {stage} with {what.split(' instead')[0]}")
-    return engines, notes
+            changed.append(f"{stage} with {what.split(' instead')[0]}")
+    return engines, changed, notes
 
 
 @dataclass(slots=True)
