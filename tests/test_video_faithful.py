@@ -303,6 +303,14 @@ def test_deep_planes_keep_their_bits_up_to_the_encoder(tmp_path: Path) -> None:
         assert (plane_view(a, 0) % 4).any()  # there is more than 8 bits in it
 
 
+def test_pictures_tell_what_they_do_not_hold(tmp_path: Path) -> None:
+    coding = Coding("libx265", "yuv420p10le", options=factory.QUIET, sound=None)
+    source = VideoReader(clips.make(tmp_path / "a.mp4", TINY, coding).path)
+    writer = VideoWriter(f"{tmp_path / 'out'}/", source)
+    writer.close()
+    assert "10 bits become 8" in writer.dropped
+
+
 def test_where_it_was_filmed_is_private(tmp_path: Path) -> None:
     words = {"location": "+48.1374+011.5755/", "title": "home", "comment": "hello"}
     coding = Coding(metadata=words, sound=None)

@@ -271,6 +271,12 @@ REFUSED: dict[str, tuple[Coding, str, WriteOptions, str]] = {
     "off": (FILES["b-frames.mp4"], "mp4", WriteOptions(smart_copy=False), "not wanted"),
     "codec": (FILES["b-frames.mp4"], "mp4", WriteOptions(codec="hevc"), "the result hevc"),
     "format": (FILES["b-frames.mp4"], "mp4", WriteOptions(pix_fmt="yuv444p"), "not yuv444p"),
+    "lossless crf": (
+        FILES["b-frames.mp4"],
+        "mp4",
+        WriteOptions(crf=0),
+        "does not keep the source's profile",
+    ),
     "all keys": (Coding(options={"g": "1"}), "mp4", WriteOptions(), "no group"),
     "annex b": (Coding(time_base=TS, options={"g": "12"}), "ts", WriteOptions(), "another form"),
     "interlaced": (

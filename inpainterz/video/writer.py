@@ -165,7 +165,7 @@ class VideoWriter:
         self._next = start
         self._closed = False
         self._sink: _Sink = (
-            _Pictures(self.target, options)
+            _Pictures(self.target, like, options)
             if is_folder
             else _Movie(self.target, like, options, start, self._stop)
         )
@@ -255,7 +255,7 @@ class VideoWriter:
 class _Pictures:
     """A folder of 8-bit RGB PNGs, 000000.png and so on; the numbers are the source's frames."""
 
-    def __init__(self, target: Path, options: WriteOptions) -> None:
+    def __init__(self, target: Path, like: VideoReader, options: WriteOptions) -> None:
         if options.codec not in ("auto", "png"):
             raise OptionError(
                 f"{options.codec} does not go into a folder", "A folder holds PNG pictures"
@@ -263,6 +263,11 @@ class _Pictures:
         if options.crf is not None:
             raise OptionError("png has no crf", "Leave --crf out")
         self.dropped: list[str] = ["a folder of pictures holds no times, sound or subtitles"]
+        layout = workable(like.info.pix_fmt)
+        if layout.bits > 8:
+            self.dropped.append(f"{layout.bits} bits become 8")
+        if layout.alpha:
+            self.dropped.append("the pictures hold no transparency")
         self._count = 0
         self._target, self._part = target, part_of(target)
         try:
@@ -369,12 +374,14 @@ class _Movie:
         self._may_reorder = plan is None or plan.may_reorder
         header = None
         if plan is not None:
-            self._encoder = self._new_encoder()
             try:
+                self._encoder = self._new_encoder()
                 header = plan.joint.header(self._encoder.extradata)
-            except splice.CannotSplice as reason:
-                self._not_copied, plan, self._joint = str(reason), None, None
-                self._may_reorder = True
+            except (splice.CannotSplice, ParameterSetError, av.error.FFmpegError) as reason:
+                told = isinstance(reason, splice.CannotSplice)
+                why = str(reason) if told else "the encoder does not keep the source's profile"
+                self._not_copied, plan, self._joint = why, None, None
+                self._encoder, self._may_reorder = None, True
         if plan is not None:
             self._splicer = _Splicer(plan, like)
 
@@ -432,8 +439,7 @@ class _Movie:
             and not info.is_dolby_vision
         )
         if is_templated:
-            if self._encoder is None or not spliced:
-                self._encoder = self._new_encoder()
+            self._encoder = self._encoder or self._new_encoder()
             stream = output.add_stream_from_template(template, opaque=True)
             context = stream.codec_context
             if not spliced:
