@@ -20,7 +20,9 @@ import clips
 import numpy as np
 import pytest
 
+from inpainterz.example import WALKER
 from inpainterz.video.reader import VideoReader
+from inpainterz.video.writer import VideoWriter
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -116,6 +118,10 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+TOUR = Path(__file__).resolve().parent.parent / "docs" / "tour"
+SERIOUS = ("serious", "critical")
+
+
 class Tab:
     """A user's tab. Requests to anywhere else are refused and remembered."""
 
@@ -137,6 +143,22 @@ class Tab:
         else:
             self.foreign.append(route.request.url)
             route.abort()
+
+    def check(self, picture: str = "") -> None:
+        """No serious finding of axe on what is shown now; and a picture for the tour."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+        found = axe.Axe().run(self.page).response["violations"]
+        told = [
+            (v["id"], [n["html"][:120] for n in v["nodes"]])
+            for v in found
+            if v["impact"] in SERIOUS
+        ]
+        assert not told
+        if picture and os.environ.get("INPAINTERZ_TOUR"):
+            self.page.mouse.move(0, 0)
+            TOUR.mkdir(exist_ok=True)
+            path = TOUR / f"{picture}.jpg"
+            self.page.screenshot(path=path, type="jpeg", quality=85, full_page=True)
 
     def upload(self, path: Path) -> None:
         self.page.set_input_files("#clip-file", str(path))
@@ -268,6 +290,57 @@ def test_from_the_upload_to_the_clean_clip(browser: Any, server: Server, tmp_pat
     tab.close()
 
 
+def test_the_tour(browser: Any, server: Server, street: Path, tmp_path: Path) -> None:
+    """Every screen on real footage, without a serious finding of axe.
+
+    With INPAINTERZ_TOUR=1 the pictures of docs/tour.md are made anew.
+    """
+    source = tmp_path / "walker.mp4"
+    with (
+        VideoReader(street) as video,
+        VideoWriter(source, like=video, start=0, stop=12) as writer,
+    ):
+        for frame in video.frames(0, 12):
+            writer.write(frame, np.zeros(video.size, np.bool_))
+        height, width = video.size
+    tab = Tab(browser, server, viewport={"width": 1200, "height": 760})
+    page = tab.page
+    tab.check("1-clip")
+    tab.upload(source)
+    page.focus(".iz-view")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector('.iz-stage[data-frame="1"]')
+    for point in WALKER[1][1].points:
+        tab.click(point[0] / width, point[1] / height)
+    tab.check("2-select")
+    page.click("#settings summary")
+    for way in ("brush", "things", "import"):
+        page.click(f"#tab-{way}")
+        tab.check()
+    page.click("#tab-click")
+    page.click("#settings summary")
+    page.click("#track")
+    page.wait_for_selector(".iz-progress")
+    tab.check("3-follow")
+    page.wait_for_selector("#remove:not([disabled])")
+    page.wait_for_selector(".iz-strip img")
+    page.wait_for_load_state("networkidle")
+    tab.check("4-followed")
+    tab.remove()
+    page.evaluate(
+        "() => { const bar = document.querySelector('.iz-seek'); bar.value = 400;"
+        " bar.dispatchEvent(new Event('input')); }"
+    )
+    page.wait_for_function("() => document.querySelector('.before video').readyState >= 2")
+    page.wait_for_timeout(300)
+    tab.check("5-result")
+    page.click('button[data-mode="map"]')
+    page.wait_for_function("() => document.querySelector('.before video').readyState >= 2")
+    page.wait_for_timeout(300)
+    tab.check("6-map")
+    tab.close()
+
+
 def test_two_tabs_do_not_mix(browser: Any, server: Server, tmp_path: Path) -> None:
     scenes = {"one.mp4": SCENE, "two.mp4": OTHER}
     tabs = {name: Tab(browser, server) for name in scenes}
@@ -304,6 +377,7 @@ def test_on_a_phone_a_bad_file_and_a_cancelled_job(
 
     tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 120, 3)).path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.check()
     tab.click(*centre(SCENE, 0), touch=True)
     page.click("#track")
     page.wait_for_selector(".iz-progress")
@@ -369,6 +443,7 @@ def test_by_keyboard_in_korean_and_dark(browser: Any, server: Server, tmp_path: 
     page.keyboard.press("Enter")
     page.wait_for_selector('.iz-stage[data-marks="1"]')
     assert tab.tinted() > 100
+    tab.check()
     page.keyboard.press("+")
     assert float(page.get_attribute(".iz-view", "data-zoom")) > 1.5
     page.keyboard.press("Control+z")
@@ -392,6 +467,7 @@ def test_a_program_removes_through_the_endpoints(server: Server, tmp_path: Path)
         planned = client.predict(gradio_client.handle_file(source), api_name="/plan")
         job = planned["job"]
         assert (planned["width"], planned["frames"], planned["sound"]) == (160, 20, True)
+        assert planned["estimate"]["seconds"] > 0 and planned["estimate"]["memory_mb"] > 0
         x, y = centre(SCENE, 0)
         found = client.predict(job, 0, [[x * 160, y * 120]], api_name="/segment")
         assert found["area_px"] > 100 and found["mask"].startswith("data:image/png;base64,")

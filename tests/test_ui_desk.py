@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
@@ -21,7 +22,7 @@ from inpainterz.pipeline import Engines
 from inpainterz.types import Tracked
 from inpainterz.ui import handlers, render
 from inpainterz.ui.actions import Actions
-from inpainterz.ui.desk import PUBLIC, Desk, Limits
+from inpainterz.ui.desk import PUBLIC, Desk, Limits, clean_up
 from inpainterz.ui.session import Session
 from inpainterz.ui.shelf import Shelf
 
@@ -244,6 +245,26 @@ def test_strangers_get_less() -> None:
             Limits(**wrong)
 
 
+def test_the_start_cleans_up_after_pages_that_were_killed(tmp_path: Path) -> None:
+    dead, living, young = (tmp_path / f"inpainterz-page-{n}" for n in ("dead", "living", "young"))
+    for folder in (dead, living, young):
+        folder.mkdir()
+    (dead / "jobs" / "run-1").mkdir(parents=True)
+    (dead / "jobs" / "run-1" / "alive").touch()
+    (dead / "tab-1").mkdir()
+    (dead / "tab-1" / "source.mp4").write_bytes(b"somebody's clip")
+    (tmp_path / "inpainterz-page-link").symlink_to(living)
+    desk = Desk(living, Shelf())
+    try:
+        for folder in (dead, living):
+            os.utime(folder, (1, 1))
+        assert clean_up(tmp_path) == 1
+        assert not dead.exists() and living.is_dir() and young.is_dir()
+        assert desk.open(ANN).folder.is_dir()
+    finally:
+        desk.close()
+
+
 def test_every_word_of_the_page_is_there() -> None:
     """All that the page says stands in words.js, in English at least."""
     words = (ASSETS / "words.js").read_text("utf-8")
@@ -259,6 +280,19 @@ def test_every_word_of_the_page_is_there() -> None:
     }
     prefixes = {"job_", "step_", "next_", "engine_"}
     assert not {w for w in asked if w not in known and w not in prefixes}
+
+
+def test_translated_sentences_are_still_said() -> None:
+    words = (ASSETS / "words.js").read_text("utf-8")
+    table = json.loads(words.split("const NOTICES = ", 1)[1].split(";\n", 1)[0])
+    package = ASSETS.parent.parent
+    said = " ".join(
+        path.read_text("utf-8").lower()
+        for room in ("ui", "jobs")
+        for path in (package / room).glob("*.py")
+    )
+    for begin in {begin for told in table.values() for begin in told}:
+        assert begin.rstrip(".").lower() in said, begin
 
 
 def test_users_text_never_becomes_html() -> None:

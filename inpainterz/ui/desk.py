@@ -10,6 +10,7 @@ import hmac
 import logging
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,12 @@ log = logging.getLogger(__name__)
 
 SORRY = "Something went wrong on our side. Try again; if it stays so, the log says more."
 
+
+FOLDER_PREFIX = "inpainterz-page-"
+"""What the name of a page's temporary folder begins with."""
+
+BEGINNING_SECONDS = 120.0
+"""A folder younger than that may be of a page that just begins."""
 
 LEFT_ALONE_SECONDS = 900.0
 """A session that was left alone so long makes room for a new one when there are too many."""
@@ -309,6 +316,30 @@ class Desk:
                 self.sweep()
             except OSError:
                 log.exception("the sweeper of the page failed")
+
+
+def clean_up(parent: Path) -> int:
+    """Delete what pages that were killed left in a folder of temporary files; how many they were.
+
+    A page that lives holds a lock in its lanes' folder; one that begins is left alone.
+    """
+    gone = 0
+    for folder in parent.glob(f"{FOLDER_PREFIX}*"):
+        try:
+            state = folder.lstat()
+            mine = stat.S_ISDIR(state.st_mode) and (
+                not hasattr(os, "getuid") or state.st_uid == os.getuid()
+            )
+            if not mine or time.time() - state.st_mtime < BEGINNING_SECONDS:
+                continue
+            lane.clean_up(folder / "jobs")
+            if any((folder / "jobs").glob("run-*")):
+                continue
+            shutil.rmtree(folder)
+            gone += 1
+        except OSError:
+            continue  # somebody else was faster
+    return gone
 
 
 def fetch_weights(session: Session, name: str, job: Job) -> handlers.Steps:

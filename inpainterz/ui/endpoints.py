@@ -23,6 +23,8 @@ import numpy as np
 
 from inpainterz.engines import Stage
 from inpainterz.errors import InpainterzError, InputError, OptionError
+from inpainterz.jobs.order import EngineChoice, Order
+from inpainterz.jobs.plan import make_plan
 from inpainterz.ui import handlers, render
 from inpainterz.ui.desk import SORRY, Desk, sentence
 from inpainterz.ui.guard import owner_of
@@ -59,7 +61,8 @@ class Endpoints:
 
         Returns:
             job (the id that all other calls take), width and height in pixels, frames,
-            frames_per_second, seconds, sound, codec.
+            frames_per_second, seconds, sound, codec; and estimate: roughly how many seconds,
+            memory_mb and disk_mb a removal will take (null where nobody knows).
         """
 
         def do() -> dict[str, Any]:
@@ -72,9 +75,26 @@ class Endpoints:
             except InpainterzError:
                 self._desk.discard(session)
                 raise
-            return {"job": session.id, **_clip(session)}
+            return {"job": session.id, **_clip(session), "estimate": self._estimate(session)}
 
         return self._told(None, do)
+
+    def _estimate(self, session: Session) -> dict[str, Any]:
+        clip = session.clip
+        if clip is None:
+            raise InputError("there is no clip yet", "Call plan first")
+        names = {**self._desk.shelf.names, **session.settings.engines}
+        order = Order(
+            source=clip.path,
+            target=str(session.folder / "out.mp4"),
+            engines=EngineChoice(names),
+        )
+        made = make_plan(order)
+        return {
+            "seconds": None if made.seconds is None else round(made.seconds, 1),
+            "memory_mb": made.memory_mb,
+            "disk_mb": made.disk_mb,
+        }
 
     def segment(
         self,

@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from inpainterz.errors import EngineUnavailable, OptionError
 from inpainterz.pipeline import Engines
 from inpainterz.ui.actions import Actions
-from inpainterz.ui.desk import PUBLIC, Desk, Limits
+from inpainterz.ui.desk import FOLDER_PREFIX, PUBLIC, Desk, Limits, clean_up
 from inpainterz.ui.endpoints import ENDPOINTS, Endpoints
 from inpainterz.ui.guard import Guard, owner_of
 from inpainterz.ui.shelf import Shelf
@@ -167,7 +167,8 @@ def serve(
     if mcp:
         _require_mcp()
     limits = limits or (PUBLIC if public else Limits())
-    with tempfile.TemporaryDirectory(prefix="inpainterz-page-", ignore_cleanup_errors=True) as name:
+    clean_up(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as name:
         root = Path(name).resolve()
         desk = Desk(root, Shelf(engines), limits)
         os.environ["GRADIO_TEMP_DIR"] = str(desk.uploads)  # what the endpoints are sent lands there

@@ -329,7 +329,7 @@ function line(name, text, role) {
 function showStatus() {
   const parts = [];
   const notice = (model && model.notice) || trouble;
-  if (notice) parts.push(line("wrong", notice, "alert"));
+  if (notice) parts.push(line("wrong", translate(notice), "alert"));
   if (model && model.job) {
     parts.push(progress(model.job));
   } else if (model && model.clip) {
@@ -533,14 +533,22 @@ function engineChoice(stage, settings) {
   label.append(title, select, small);
   const box = document.createElement("div");
   box.append(label);
-  if (config.limits.fetch) {
-    for (const one of choices.filter((choice) => !choice.here)) {
+  const absent = choices.filter((choice) => !choice.here);
+  if (config.limits.fetch && absent.length) {
+    const more = document.createElement("details");
+    more.className = "iz-more";
+    const summary = document.createElement("summary");
+    summary.textContent = say("more_engines", number(absent.length));
+    more.append(summary);
+    box.append(more);
+    for (const one of absent) {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "iz-fetch";
       button.dataset.weights = one.weights;
       button.textContent = say("fetch", one.title, one.size);
-      box.append(button);
+      if (!one.commercial) button.textContent += " · " + say("engine_nc", one.licence);
+      more.append(button);
     }
   }
   return box;

@@ -46,7 +46,7 @@ const WORDS = {
     worth: "Worth a look, frame", and_more: "and {0} more",
     job_queue: "Waiting for its turn", job_example: "Getting the example clip", job_cuts: "Looking at the clip", job_follow: "Following the selection",
     job_study: "Looking at what is behind", job_fill: "Filling in", job_compare: "Preparing the comparison", job_weights: "Fetching the network", job_things: "Looking for people and things",
-    preview: "Preview 2 seconds", preview_of: "Preview with {0}", job_preview: "Filling the preview", stopping: "Stopping", place: "number {0} in the queue", frame_done: "frame {0} of {1}", left: "about {0} left", leave: "You can close this page: the work goes on, and this address brings you back.",
+    preview: "Preview 2 seconds", preview_of: "Preview with {0}", job_preview: "Filling the preview", more_engines: "{0} more to fetch", stopping: "Stopping", place: "number {0} in the queue", frame_done: "frame {0} of {1}", left: "about {0} left", leave: "You can close this page: the work goes on, and this address brings you back.",
     click_nothing: "Nothing is selected yet.",
   },
   ko: {
@@ -90,7 +90,7 @@ const WORDS = {
     worth: "확인해 볼 프레임", and_more: "외 {0}곳",
     job_queue: "차례를 기다리는 중", job_example: "예제 영상을 가져오는 중", job_cuts: "영상을 살펴보는 중", job_follow: "선택을 추적하는 중",
     job_study: "뒤에 있는 것을 보는 중", job_fill: "채우는 중", job_compare: "비교를 준비하는 중", job_weights: "신경망을 받는 중", job_things: "사람과 사물을 찾는 중",
-    preview: "2초 미리 보기", preview_of: "{0} 미리 보기", job_preview: "미리 보기를 채우는 중", stopping: "멈추는 중", place: "대기열 {0}번째", frame_done: "{1}프레임 중 {0}", left: "약 {0} 남음", leave: "이 페이지를 닫아도 작업은 계속되며, 같은 주소로 돌아올 수 있습니다.",
+    preview: "2초 미리 보기", preview_of: "{0} 미리 보기", job_preview: "미리 보기를 채우는 중", more_engines: "받을 수 있는 엔진 {0}개", stopping: "멈추는 중", place: "대기열 {0}번째", frame_done: "{1}프레임 중 {0}", left: "약 {0} 남음", leave: "이 페이지를 닫아도 작업은 계속되며, 같은 주소로 돌아올 수 있습니다.",
     click_nothing: "아직 선택된 것이 없습니다.",
   },
   ja: {
@@ -120,7 +120,7 @@ const WORDS = {
     next_stale: "選択が変わりました。", next_stale_how: "もう一度「追跡」を押すと、変わった部分だけを追跡し直します。", next_done: "完了しました。", next_done_how: "結果はこの選択のものです。",
     next_followed: "追跡しました。", next_followed_how: "スライダーを動かして確認してください。違う所はクリックで直して追跡し直し、よければ「除去」を押してください。",
     worth: "確認したいフレーム", and_more: "ほか {0} か所", job_queue: "順番を待っています", job_example: "サンプル動画を取得中", job_cuts: "動画を調べています", job_follow: "選択を追跡中",
-    job_study: "後ろにあるものを調べています", job_fill: "補完中", job_compare: "比較の準備中", job_weights: "ネットワークを取得中", job_things: "人と物を探しています", preview: "2 秒プレビュー", preview_of: "{0} のプレビュー", job_preview: "プレビューを補完中", stopping: "停止中", place: "待ち順 {0}", frame_done: "{1} フレーム中 {0}", left: "残り約 {0}",
+    job_study: "後ろにあるものを調べています", job_fill: "補完中", job_compare: "比較の準備中", job_weights: "ネットワークを取得中", job_things: "人と物を探しています", preview: "2 秒プレビュー", preview_of: "{0} のプレビュー", job_preview: "プレビューを補完中", more_engines: "取得できるエンジン {0} 個", stopping: "停止中", place: "待ち順 {0}", frame_done: "{1} フレーム中 {0}", left: "残り約 {0}",
     leave: "このページを閉じても作業は続き、同じアドレスで戻れます。", click_nothing: "まだ何も選択されていません。",
   },
   zh: {
@@ -142,8 +142,48 @@ const WORDS = {
     next_click: "点击要去掉的东西。", next_click_how: "任何看得清楚的帧都可以；用滑块在视频中移动。", next_all: "全部着色了吗？", next_all_how: "如果没有，用更多点击添加或排除，然后按“跟踪”。", next_stale: "选择已更改。", next_stale_how: "再按“跟踪”，只会重新跟踪受影响的部分。",
     next_done: "完成。", next_done_how: "结果与当前选择一致。", next_followed: "已跟踪。", next_followed_how: "移动滑块查看。着色不对的地方点击修正并重新跟踪；没有问题就按“移除”。", worth: "值得检查的帧", and_more: "还有 {0} 处",
     job_queue: "正在排队", job_example: "正在获取示例视频", job_cuts: "正在查看视频", job_follow: "正在跟踪选择", job_study: "正在查看背后的内容", job_fill: "正在填补", job_compare: "正在准备对比", job_weights: "正在获取网络", job_things: "正在查找人和物",
-    preview: "预览 2 秒", preview_of: "{0} 的预览", job_preview: "正在填补预览", stopping: "正在停止", place: "排在第 {0} 位", frame_done: "第 {0} 帧，共 {1} 帧", left: "约剩 {0}", leave: "可以关闭此页：工作会继续，用同一地址即可返回。", click_nothing: "尚未选择任何东西。",
+    preview: "预览 2 秒", preview_of: "{0} 的预览", job_preview: "正在填补预览", more_engines: "还可获取 {0} 个引擎", stopping: "正在停止", place: "排在第 {0} 位", frame_done: "第 {0} 帧，共 {1} 帧", left: "约剩 {0}", leave: "可以关闭此页：工作会继续，用同一地址即可返回。", click_nothing: "尚未选择任何东西。",
   },
+};
+
+// Sentences of the server that are met most, by how they begin; the others come as they are.
+const NOTICES = {
+  "ko": {
+    "Nothing was found there.": "그곳에서 아무것도 찾지 못했습니다. 대상의 가운데를 클릭하세요.",
+    "Nothing was found.": "아무것도 찾지 못했습니다. 직접 클릭하세요.",
+    "The box is too small.": "상자가 너무 작습니다. 대상 전체를 둘러싸세요.",
+    "There is nothing to exclude from yet.": "아직 제외할 것이 없습니다. 먼저 대상을 클릭하세요.",
+    "There is nothing to erase yet.": "아직 지울 것이 없습니다. 먼저 클릭하거나 칠하세요.",
+    "Nothing is selected yet.": "아직 선택된 것이 없습니다. 없앨 것을 클릭하세요.",
+    "The selection was not followed yet.": "선택을 아직 추적하지 않았습니다. 먼저 추적을 누르세요.",
+    "Something is still running.": "아직 작업 중입니다. 끝날 때까지 기다리거나 취소하세요.",
+    "There is no such job.": "그런 작업이 없습니다. 삭제되었을 수 있으니 다시 시작하세요.",
+    "You have as many jobs waiting as one may have.": "기다리는 작업이 너무 많습니다. 하나가 끝나기를 기다리거나 취소하세요.",
+    "Everybody is busy": "모두 사용 중이라 대기열이 가득 찼습니다. 나중에 다시 시도하세요.",
+    "Too many people are here just now.": "지금은 사용자가 너무 많습니다. 몇 분 뒤에 다시 시도하세요.",
+    "There is no room for it on this machine just now.": "지금 이 컴퓨터에 공간이 없습니다. 나중에 다시 시도하세요.",
+    "Something went wrong on our side.": "저희 쪽에서 문제가 생겼습니다. 다시 시도하세요."
+  },
+  "ja": {
+    "Nothing was found there.": "そこには何も見つかりませんでした。対象の中央をクリックしてください。",
+    "Nothing was found.": "何も見つかりませんでした。直接クリックしてください。",
+    "Nothing is selected yet.": "まだ何も選択されていません。消したいものをクリックしてください。",
+    "The selection was not followed yet.": "選択はまだ追跡されていません。先に「追跡」を押してください。",
+    "Something is still running.": "まだ処理中です。終わるまで待つか、中止してください。",
+    "There is no such job.": "その作業はありません。削除された可能性があります。最初からやり直してください。",
+    "Everybody is busy": "混み合っています。後でもう一度お試しください。",
+    "Something went wrong on our side.": "こちらで問題が起きました。もう一度お試しください。"
+  },
+  "zh": {
+    "Nothing was found there.": "那里没有找到东西。请点击对象的中间。",
+    "Nothing was found.": "没有找到。请直接点击。",
+    "Nothing is selected yet.": "尚未选择任何东西。请点击要去掉的东西。",
+    "The selection was not followed yet.": "选择尚未跟踪。请先按“跟踪”。",
+    "Something is still running.": "仍在进行中。请等待完成，或取消。",
+    "There is no such job.": "没有这个任务。它可能已被删除，请重新开始。",
+    "Everybody is busy": "现在太忙，队列已满。请稍后再试。",
+    "Something went wrong on our side.": "我们这边出了问题。请重试。"
+  }
 };
 
 let speech = "en";
@@ -163,6 +203,12 @@ function say(key, ...values) {
   return text.replace(/\{(\d)\}/g, (whole, index) => String(values[Number(index)]));
 }
 
+function translate(notice) {
+  const known = Object.entries(NOTICES[speech] || {});
+  const found = known.find(([begin]) => notice.toLowerCase().startsWith(begin.toLowerCase()));
+  return found ? found[1] : notice;
+}
+
 function number(value, digits = 0) {
   return new Intl.NumberFormat(speech, { maximumFractionDigits: digits }).format(value);
 }
@@ -177,8 +223,8 @@ function span(seconds) {
 }
 
 function bytes(count) {
-  const kilo = count < 1e6;
-  return number(kilo ? Math.max(1, Math.round(count / 1000)) : count / 1e6, kilo ? 0 : 1) + (kilo ? " kB" : " MB");
+  if (count < 1e6) return number(Math.max(1, count / 1000)) + " kB";
+  return count < 1e9 ? number(count / 1e6, 1) + " MB" : number(count / 1e9, 1) + " GB";
 }
 
 function speak() {
