@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from inpainterz.video.planes import Layout
+
 AVC_IDR, AVC_SPS, AVC_PPS = 5, 7, 8
 HEVC_IDR = (19, 20)
 HEVC_VPS, HEVC_SPS, HEVC_PPS = 32, 33, 34
@@ -173,6 +175,28 @@ class AvcHeader:
             for unit in found:
                 out += len(unit).to_bytes(2, "big") + unit
         return bytes(out) + self.rest
+
+    @staticmethod
+    def of_stream(data: bytes, layout: Layout) -> AvcHeader:
+        """The avcC for parameter sets that follow start codes.
+
+        Args:
+            data: they.
+            layout: of the pictures, for what the high profiles add.
+
+        Raises:
+            ParameterSetError: one is missing.
+        """
+        found = units_of_stream(data)
+        sps = tuple(u for u in found if avc_kind(u) == AVC_SPS and len(u) > 3)
+        pps = tuple(u for u in found if avc_kind(u) == AVC_PPS)
+        if not sps or not pps:
+            raise ParameterSetError("there is no parameter set")
+        rest = b""
+        if sps[0][1] not in (66, 77, 88):
+            chroma = 0 if layout.colours == "grey" else 3 - layout.shift_x - layout.shift_y
+            rest = bytes((252 | chroma, 248 | layout.bits - 8, 248 | layout.bits - 8, 0))
+        return AvcHeader(sps[0][1], sps[0][2], max(u[3] for u in sps), 4, sps, pps, rest)
 
     def free_id(self) -> int:
         """A number that is taken neither by a sequence's set nor by a picture's.

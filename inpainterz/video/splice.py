@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -25,7 +25,8 @@ from av.stream import Discard
 
 from inpainterz.video import parameter_sets as sets
 from inpainterz.video.parameter_sets import AvcHeader, HevcHeader, ParameterSetError
-from inpainterz.video.reader import VideoReader, open_container, packets_of
+from inpainterz.video.planes import workable
+from inpainterz.video.reader import VideoInfo, VideoReader, open_container, packets_of
 
 Times: TypeAlias = npt.NDArray[np.int64]
 """(N,) int64: a time for each packet in the clip's time base, or numbers of packets."""
@@ -62,6 +63,10 @@ class Joint(Protocol):
 
     def header(self, encoder: bytes | None) -> bytes | None:
         """The joint file's header from the encoder's. Raises CannotSplice if there is none."""
+        ...
+
+    def copied(self, packet: bytes) -> bytes | None:
+        """A packet of the source as it must stand in the joint file; None = as it is."""
         ...
 
     def converted(self, packet: bytes) -> bytes:
@@ -118,7 +123,7 @@ def plan(like: VideoReader, codec: str) -> Plan:
     with open_container(like.path) as container:
         stream = container.streams[like.stream_index]
         assert isinstance(stream, av.VideoStream)
-        joint = _joint(codec, like.info.container, stream.codec_context.extradata)
+        joint = _joint(codec, like.info, stream.codec_context.extradata)
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
@@ -182,12 +187,20 @@ def _storing_times(pts: Times, dts: Times | None, shown: Times) -> Times:
     return np.concatenate([lead, shown])[: len(pts)]
 
 
-def _joint(codec: str, container: str, extradata: bytes | None) -> Joint:
+def _joint(codec: str, info: VideoInfo, extradata: bytes | None) -> Joint:
+    container = info.container
     if codec in ("h264", "hevc"):
-        if container not in _PREFIXED or not extradata or extradata[0] != 1:
+        is_stream = codec == "h264" and (extradata or b"")[:3] in (b"\0\0\1", b"\0\0\0")
+        is_prefixed = container in _PREFIXED and (extradata or b"")[:1] == b"\x01"
+        if not extradata or not (is_stream or is_prefixed):
             raise CannotSplice(f"{codec} in {container} lies in another form than in the result")
         try:
-            return _Avc(extradata) if codec == "h264" else _Hevc(extradata)
+            if is_stream:
+                header = AvcHeader.of_stream(extradata, workable(info.pix_fmt))
+                return _Avc(header, is_prefixed=False)
+            if codec == "h264":
+                return _Avc(AvcHeader.of(extradata), is_prefixed=True)
+            return _Hevc(extradata)
         except (ParameterSetError, IndexError, ValueError) as error:
             raise CannotSplice("its header cannot be read") from error
     if codec == "vp9":
@@ -214,6 +227,9 @@ class _SelfContained:
     def header(self, encoder: bytes | None) -> bytes | None:
         return None
 
+    def copied(self, packet: bytes) -> bytes | None:
+        return None
+
     def converted(self, packet: bytes) -> bytes:
         return packet
 
@@ -235,10 +251,14 @@ class _Av1(_SelfContained):
 
 
 class _Avc:
-    """H.264: both encoders' parameter sets stand in the header, under different numbers."""
+    """H.264: both encoders' parameter sets stand in the header, under different numbers.
 
-    def __init__(self, extradata: bytes) -> None:
-        self._own = AvcHeader.of(extradata)
+    In a transport stream units follow start codes; their copies follow their lengths, as in all
+    that is written here. The units themselves stay as they are.
+    """
+
+    def __init__(self, header: AvcHeader, *, is_prefixed: bool) -> None:
+        self._own, self._is_prefixed = header, is_prefixed
         profile = _H264_PROFILES.get(self._own.profile)
         if profile is None:
             raise CannotSplice(f"its H.264 profile {self._own.profile} is not encoded here")
@@ -247,15 +267,25 @@ class _Avc:
             "x264-params": f"sps-id={self._own.free_id()}",
         }
 
+    def _units(self, packet: bytes) -> Iterable[bytes]:
+        if self._is_prefixed:
+            return sets.units(packet, self._own.length_size)
+        return sets.units_of_stream(packet)
+
+    def copied(self, packet: bytes) -> bytes | None:
+        if self._is_prefixed:
+            return None
+        return sets.packed(sets.units_of_stream(packet), self._own.length_size)
+
     def is_entry(self, packet: bytes) -> bool:
-        for unit in sets.units(packet, self._own.length_size):
+        for unit in self._units(packet):
             if 1 <= sets.avc_kind(unit) <= 5:
                 return sets.avc_kind(unit) == sets.AVC_IDR
         return False
 
     def watch(self, packet: bytes) -> None:
         known = (*self._own.sps, *self._own.pps)
-        for unit in sets.units(packet, self._own.length_size):
+        for unit in self._units(packet):
             if sets.avc_kind(unit) in (sets.AVC_SPS, sets.AVC_PPS) and unit not in known:
                 raise CannotSplice("its parameter sets change on the way")
 
@@ -296,6 +326,9 @@ class _Hevc:
             if 32 <= sets.hevc_kind(unit) <= 34
         ]
         return self._own.with_sets(extra).boxed()
+
+    def copied(self, packet: bytes) -> bytes | None:
+        return None
 
     def converted(self, packet: bytes) -> bytes:
         units = [

@@ -822,6 +822,9 @@ class _Splicer:
                 )
             self._read += 1
             if self._read > first:
+                data = self._plan.joint.copied(bytes(packet))
+                if data is not None:
+                    packet = _of_bytes(data, packet)
                 packet.dts = int(self._plan.dts[self._read - 1])
                 self._stored = self._read
                 yield packet
@@ -830,14 +833,9 @@ class _Splicer:
         """A packet of the encoder, made to fit, with the next of the source's times of storing."""
         if self._stored == len(self._plan.dts):
             raise ParameterSetError("the encoder gave more packets than frames")
-        result = cast(
-            "av.Packet[av.VideoStream]", av.Packet(self._plan.joint.converted(bytes(packet)))
-        )
-        result.pts, result.time_base = packet.pts, self._like.time_base
+        result = _of_bytes(self._plan.joint.converted(bytes(packet)), packet)
+        result.time_base = self._like.time_base
         result.dts = int(self._plan.dts[self._stored])
-        result.is_keyframe = packet.is_keyframe
-        for side_data in packet.iter_sidedata():
-            result.set_sidedata(side_data)
         self._stored += 1
         return result
 
@@ -853,6 +851,17 @@ def _copy_settings(encoder: av.VideoCodecContext, context: av.VideoCodecContext)
     context.sample_aspect_ratio = encoder.sample_aspect_ratio
     context.color_range, context.color_primaries = encoder.color_range, encoder.color_primaries
     context.color_trc, context.colorspace = encoder.color_trc, encoder.colorspace
+
+
+def _of_bytes(data: bytes, packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
+    """Another content in a packet like `packet`."""
+    result = cast("av.Packet[av.VideoStream]", av.Packet(data))
+    result.pts, result.dts, result.time_base = packet.pts, packet.dts, packet.time_base
+    result.duration = packet.duration or 0
+    result.is_keyframe = packet.is_keyframe
+    for side_data in packet.iter_sidedata():
+        result.set_sidedata(side_data)
+    return result
 
 
 def _muxer_options(container: str, like: VideoReader) -> dict[str, str]:
