@@ -987,7 +987,7 @@ class _Run:
             writer,
             extra,
             Behind[tuple[Frame, Mask]](write) as encoder,
-            closing(self._composed(pieces, start, stop)) as frames,
+            closing(self._composed(pieces, start, stop, whole=folder or bool(also))) as frames,
         ):
             for frame, hole in frames:
                 encoder.put((frame, hole))
@@ -995,13 +995,21 @@ class _Run:
         return writer, made
 
     def _composed(
-        self, pieces: Sequence[tuple[Piece, Path]], start: int, stop: int
+        self, pieces: Sequence[tuple[Piece, Path]], start: int, stop: int, *, whole: bool
     ) -> Generator[tuple[Frame, Mask]]:
-        """Every frame with the pieces' patches in it, and its hole."""
+        """Every frame with the pieces' patches in it, and its hole.
+
+        Args:
+            pieces: what was filled.
+            start, stop: the frames.
+            whole: whether the picture around the holes is wanted too. The writer of a clip does
+                without, as it takes that from the source itself.
+        """
         nothing = np.zeros(self.video.size, np.bool_)
         waiting = list(pieces)
         opened: list[tuple[Piece, PieceReader]] = []
-        with ExitStack() as readers, closing(prefetch(self.video.frames(start, stop))) as frames:
+        source = self.video.frames(start, stop) if whole else self._blank(start, stop)
+        with ExitStack() as readers, closing(prefetch(source)) as frames:
             for frame in frames:
                 index = frame.index
                 while waiting and waiting[0][0].start <= index:
@@ -1028,6 +1036,12 @@ class _Run:
                 self.counts.seen += int((main.origin == Origin.SEEN).sum())
                 self.counts.invented += int((main.origin == Origin.INVENTED).sum())
                 yield replace(frame, image=image), hole
+
+    def _blank(self, start: int, stop: int) -> Generator[Frame]:
+        size = (*self.video.size, 3)
+        for index in range(start, stop):
+            image = np.zeros(size, np.uint8)
+            yield Frame(image, index, self.video.pts[index], self.video.time_base)
 
 
 class _Pass:
