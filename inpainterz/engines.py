@@ -158,6 +158,10 @@ ENGINES: tuple[Entry, ...] = (
     Entry("inpaint", "e2fgvi-hq", "inpainterz.inpaint.e2fgvi.engine", "E2FGVI-HQ", "e2fgvi-hq"),
     Entry("inpaint", "e2fgvi", "inpainterz.inpaint.e2fgvi.engine", "E2FGVI at 432x240", "e2fgvi"),
     Entry("detect", "builtin", "inpainterz.detect.builtin", "what moves against the background"),
+    Entry("detect", "mask2former", "inpainterz.detect.mask2former", "Mask2Former", "mask2former"),
+    Entry(
+        "detect", "grounding-dino", "inpainterz.detect.grounding", "by words", "grounding-dino"
+    ),
 )
 
 
@@ -277,7 +281,8 @@ def load(
         stage: "segment", "track", "inpaint" or "detect".
         name: see `ENGINES`.
         device: "auto", "cpu" or "cuda".
-        options: the engine module's `Options`, or None for its defaults.
+        options: the engine module's `Options`, or None for its defaults. Where they have a field
+            `model`, it takes the place of the weights of the list.
         weights_dir: where weights are looked for first.
 
     Raises:
@@ -298,7 +303,11 @@ def load(
     from inpainterz import weights
     from inpainterz.device import require_torch
 
-    path = weights.locate(entry.weights, folder=weights_dir)  # before torch: the cheap check first
+    elsewhere = options.get("model") if isinstance(options, Mapping) else None
+    elsewhere = elsewhere or getattr(options, "model", None)
+    # the user's own folder, or a name of the hub; before torch, as the check is cheap
+    own = Path(str(elsewhere)) if elsewhere else None
+    path = own or weights.locate(entry.weights, folder=weights_dir)
     require_torch(name)
     module = importlib.import_module(entry.module)
     return cast(

@@ -53,6 +53,7 @@ PACKAGE = Path(__file__).resolve().parent
 RECORDS = "hashes.json"
 """Beside the weights: the hash of each file as it was first fetched or found."""
 CHUNK_BYTES = 1 << 20
+HUB = "https://huggingface.co"
 OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of torch.save before 1.6 begins: its pickled magic number."""
 
@@ -69,7 +70,7 @@ class Card:
     file: str
     """File name as published; the name under which it is kept."""
     url: str
-    """https address, or gdrive:<id>."""
+    """https address, or gdrive:<id>; where there are `files`, the address that they lie under."""
     size: int
     """Bytes; 0 where it is not known."""
     sha256: str
@@ -88,6 +89,8 @@ class Card:
     parameters: int = 0
     """Numbers in the network, for an estimate of the size; 0 where `size` is known."""
     note: str = ""
+    files: tuple[str, ...] = ()
+    """Names of several files that belong together; `file` is then the folder that holds them."""
     in_default_set: bool = False
     """Whether script/download_ckpt.sh fetches it when nothing is named."""
 
@@ -101,11 +104,15 @@ def card_folder() -> Path:
 def cards() -> dict[str, Card]:
     """All cards by name, in the order of the stages."""
     found = [
-        Card(name=path.stem, **tomllib.loads(path.read_text("utf-8")))
+        _card(path.stem, tomllib.loads(path.read_text("utf-8")))
         for path in card_folder().glob("*.toml")
     ]
-    stages = ("segment", "track", "inpaint")
+    stages = ("detect", "segment", "track", "inpaint")
     return {one.name: one for one in sorted(found, key=lambda c: (stages.index(c.stage), c.name))}
+
+
+def _card(name: str, told: dict[str, Any]) -> Card:
+    return Card(name=name, **{**told, "files": tuple(told.get("files", ()))})
 
 
 def card(name: str) -> Card:
@@ -163,6 +170,8 @@ def describe(wanted: Card) -> str:
 
 def page(wanted: Card) -> str:
     """The address that a person opens in a browser to fetch the file by hand."""
+    if wanted.files:
+        return _mirrored(wanted.url).replace("/resolve/", "/tree/")
     if not wanted.url.startswith(download.DRIVE):
         return wanted.url
     return f"https://drive.google.com/file/d/{wanted.url.removeprefix(download.DRIVE)}/view"
@@ -198,9 +207,15 @@ def find(name: str, *, folder: Path | None = None) -> Path | None:
     """
     wanted = card(name)
     for place in folders(folder):
-        if (place / wanted.file).is_file():
+        if _is_there(wanted, place / wanted.file):
             return place / wanted.file
     return None
+
+
+def _is_there(wanted: Card, path: Path) -> bool:
+    if wanted.files:
+        return all((path / name).is_file() for name in wanted.files)
+    return path.is_file()
 
 
 def locate(name: str, *, folder: Path | None = None) -> Path:
@@ -294,8 +309,19 @@ class Record:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns
+    """Size and date; of a folder the sizes together, and the latest date."""
+    parts = _parts(path)
+    facts = [one.stat() for one in parts]
+    return sum(f.st_size for f in facts), max(f.st_mtime_ns for f in facts)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files that belong to a weights file or folder, in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        one for one in path.iterdir() if one.is_file() and one.suffix not in (".part", ".etag")
+    )
 
 
 def _records(folder: Path) -> dict[str, Record]:
@@ -334,15 +360,20 @@ def _verified(wanted: Card, path: Path, *, known: Record | None) -> Record:
     if wanted.sha256 and size != wanted.size:
         raise WeightsCorrupt(path, f"{wanted.size:,} bytes", f"{size:,} bytes")
     hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK_BYTES):
-            hasher.update(block)
+    for one in _parts(path):
+        if path.is_dir():
+            hasher.update(f"{one.name}\n{one.stat().st_size}\n".encode())
+        with one.open("rb") as file:
+            while block := file.read(CHUNK_BYTES):
+                hasher.update(block)
     digest = hasher.hexdigest()
     expected = wanted.sha256 or (known.sha256 if known is not None and known.fetched else "")
     if expected and digest != expected:
         raise WeightsCorrupt(path, f"SHA-256 {expected}", digest)
     if not expected:
-        _require_weights_format(path)
+        for one in _parts(path):
+            if not path.is_dir() or one.suffix in (".pth", ".pt", ".bin", ".safetensors"):
+                _require_weights_format(one)
     return Record(digest, size, mtime_ns)
 
 
@@ -358,8 +389,26 @@ def _require_weights_format(path: Path) -> None:
                 raise WeightsCorrupt(path, "a file of tensors", "a damaged file") from error
         if broken is not None:
             raise WeightsCorrupt(path, "a file of tensors", f"damage in {broken}")
-    elif not head.startswith(OLD_FORMAT) and path.suffix != ".safetensors":
+    elif path.suffix == ".safetensors":
+        _require_safetensors(path)
+    elif not head.startswith(OLD_FORMAT):
         raise WeightsCorrupt(path, "a file of tensors", f"a file that begins with {head!r}")
+
+
+def _require_safetensors(path: Path) -> None:
+    """Hold the file's length against its header: a length, a table as JSON, then the numbers."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError
+            table = json.loads(file.read(length))
+        ends = [one["data_offsets"][1] for key, one in table.items() if key != "__metadata__"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise WeightsCorrupt(path, "a file of tensors", "something else") from error
+    if size != 8 + length + max(ends, default=0):
+        raise WeightsCorrupt(path, f"{8 + length + max(ends, default=0):,} bytes", f"{size:,}")
 
 
 # Fetching -----------------------------------------------------------------------------------------
@@ -394,7 +443,7 @@ def fetch(
     """
     wanted = card(name)
     target = (folders()[0] if folder is None else folder) / wanted.file
-    if target.is_file():
+    if _is_there(wanted, target):
         check(wanted, target)
         return target
     part = target.with_name(target.name + ".part")
@@ -402,6 +451,10 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         _require_room(wanted, part)
         with download.one_at_a_time(part):
+            if wanted.files:
+                _fetch_files(wanted, part, progress=progress, retries=retries)
+                _accept(wanted, part, target)
+                return target
             whole = part.with_name(target.name + ".zip.part") if wanted.member else part
             download.download(
                 wanted.url,
@@ -431,6 +484,30 @@ def fetch(
     return target
 
 
+def _fetch_files(
+    wanted: Card, part: Path, *, progress: download.Progress | None, retries: int
+) -> None:
+    """Download the files of a card into the folder `part`, going on with what is there."""
+    part.mkdir(exist_ok=True)
+    for name in wanted.files:
+        if (part / name).is_file():
+            continue
+        draft = part / f"{name}.part"
+        download.download(
+            f"{_mirrored(wanted.url)}/{name}",
+            draft,
+            progress=progress or (lambda done, total: None),
+            retries=retries,
+        )
+        os.replace(draft, part / name)
+
+
+def _mirrored(url: str) -> str:
+    """The address at the mirror of the Hugging Face hub that HF_ENDPOINT names."""
+    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    return url.replace(HUB, mirror, 1) if mirror and url.startswith(HUB) else url
+
+
 def _accept(wanted: Card, part: Path, target: Path) -> None:
     """Check a finished download and give it its name; delete it where it is not the right one.
 
@@ -440,8 +517,13 @@ def _accept(wanted: Card, part: Path, target: Path) -> None:
     try:
         record = _verified(wanted, part, known=_recorded(target))
     except WeightsCorrupt as error:
-        part.unlink()
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
         raise _nothing_kept(wanted, error) from error
+    if target.is_dir():  # of an older list of files, or a part of one
+        shutil.rmtree(target)
     os.replace(part, target)
     _record(target, replace(record, fetched=True))
 

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "inpainterz"
 # is the same room.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "download", "overlap", "__init__"}),
-    frozenset({"device", "weights", "masks", "motion", "video"}),
+    frozenset({"device", "weights", "masks", "motion", "video", "hub"}),
     frozenset({"segment", "track", "inpaint", "detect"}),
     frozenset({"engines", "preview", "example", "leftover"}),
     frozenset({"outputs"}),

@@ -166,16 +166,18 @@ def test_cards_are_complete() -> None:
     assert set(known) == {
         "sam-vit-b", "sam-vit-l", "sam-vit-h",
         "deaott", "deaots", "deaotb", "deaotl", "r50-deaotl", "swinb-deaotl",
-        "e2fgvi", "e2fgvi-hq",
+        "e2fgvi", "e2fgvi-hq", "mask2former", "grounding-dino",
     }  # fmt: skip
     for card in known.values():
-        assert card.stage in ("segment", "track", "inpaint")
+        assert card.stage in ("detect", "segment", "track", "inpaint")
         assert card.sha256 == "" or re.fullmatch(r"[0-9a-f]{64}", card.sha256)
         assert card.sha256 == "" or (card.sha256_from and card.size > 0)
         assert card.size > 0 or card.parameters > 0
         assert card.licence and card.paper and card.authors
         assert re.match(r"https://|gdrive:\w", card.url)
-        assert card.url.startswith("gdrive:") or card.url.endswith(card.file)
+        place = card.url.removesuffix("/resolve/main")
+        assert card.url.startswith("gdrive:") or place.endswith(card.file)
+        assert not card.files or {"config.json", "model.safetensors"} <= set(card.files)
     for entry in ENGINES:
         if entry.weights is not None:
             assert known[entry.weights].stage == entry.stage
@@ -815,3 +817,80 @@ def test_half_a_file(tmp_path: Path, old_format: bool) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match="weights fetch toy"):
         weights.load_state_dict(tmp_path / "none.pth", name="toy", expected=SHAPES)
+
+
+# Folders of several files -------------------------------------------------------------------------
+
+
+def tensors() -> bytes:
+    from safetensors.torch import save
+
+    return bytes(save(state()))
+
+
+@pytest.fixture
+def several(card: dict[str, object], site: Site) -> dict[str, object]:
+    """The card of a folder with a description and tensors."""
+    site.files["/toy/config.json"] = b'{"model_type": "toy"}'
+    site.files["/toy/model.safetensors"] = tensors()
+    told = {"file": "toy", "url": f"{site.url}/toy", "size": 0, "sha256": ""}
+    card |= {**told, "files": ["config.json", "model.safetensors"]}
+    write(card)
+    return card
+
+
+def test_a_folder_is_fetched_resumed_and_recorded(
+    several: dict[str, object], tmp_path: Path, site: Site
+) -> None:
+    site.cuts = [10**9, 300_000]  # all of the first file, some of the second
+    path = weights.fetch("toy")
+    assert path == tmp_path / "ckpt" / "toy"
+    assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]
+    assert (path / "model.safetensors").read_bytes() == tensors()
+    assert "bytes=300000-" in site.asked
+    assert weights.locate("toy") == path
+    assert not list((tmp_path / "ckpt").glob("*.part"))
+    (line,) = weights.inventory(verify=True)
+    assert line.path == path and line.sha256 and not line.fault
+    changed = bytearray(tensors())
+    changed[-1] ^= 1  # after the first fetch another file is not the same, whatever its size
+    (path / "model.safetensors").write_bytes(bytes(changed))
+    with pytest.raises(WeightsCorrupt, match="SHA-256"):
+        weights.locate("toy")
+
+
+def test_a_folder_half_fetched_is_nothing_and_gone_on_with(
+    several: dict[str, object], tmp_path: Path, site: Site
+) -> None:
+    whole = site.files.pop("/toy/model.safetensors")
+    with pytest.raises(WeightsError, match=r"404.*save .*/toy as"):
+        weights.fetch("toy")
+    assert weights.find("toy") is None
+    site.files["/toy/model.safetensors"] = whole
+    site.asked.clear()
+    assert weights.locate("toy") if weights.fetch("toy") else None
+    assert len(site.asked) == 1  # the first file was there already
+
+
+def test_a_folder_with_half_a_file_is_refused(
+    several: dict[str, object], tmp_path: Path, site: Site
+) -> None:
+    site.files["/toy/model.safetensors"] = tensors()[:-5]
+    with pytest.raises(WeightsCorrupt, match="Nothing of it was kept"):
+        weights.fetch("toy")
+    assert [p.name for p in (tmp_path / "ckpt").iterdir() if not p.name.endswith(".lock")] == []
+    folder = tmp_path / "ckpt" / "toy"
+    folder.mkdir()
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "model.safetensors").write_bytes(b"<html>not found</html>")
+    with pytest.raises(WeightsCorrupt, match="something else"):
+        weights.locate("toy")
+
+
+def test_a_mirror_of_the_hub(
+    several: dict[str, object], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several["url"] = "https://huggingface.co/toy"
+    write(several)
+    monkeypatch.setenv("HF_ENDPOINT", site.url + "/")
+    assert weights.fetch("toy").name == "toy"
