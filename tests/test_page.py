@@ -311,7 +311,7 @@ def test_the_tour(browser: Any, server: Server, street: Path, tmp_path: Path) ->
     page.keyboard.press("ArrowRight")
     page.wait_for_selector('.iz-stage[data-frame="1"]')
     for point in WALKER[1][1].points:
-        tab.click(point[0] / width, point[1] / height)
+        tab.click(float(point[0]) / width, float(point[1]) / height)
     tab.check("2-select")
     page.click("#settings summary")
     for way in ("brush", "things", "import"):

@@ -204,8 +204,9 @@ def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
     def ask(**told: object) -> dict[str, Any]:
         return dict(actions({"do": "settings", "tab": tab, **told}, ANN)["model"])
 
-    kept = ask(grow_px=7, feather_px=0, crf=12, engines={"inpaint": "builtin"})
-    wanted = {"grow_px": 7, "feather_px": 0, "crf": 12, "engines": {"inpaint": "builtin"}}
+    wanted: dict[str, Any] = {"grow_px": 7, "feather_px": 0, "crf": 12, "part": [2, 5]}
+    wanted["engines"] = {"inpaint": "builtin"}
+    kept = ask(**wanted)
     assert kept["settings"] == wanted and not kept["notice"]
     for wrong in (
         {"grow_px": "x"},
@@ -216,6 +217,11 @@ def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
         {"engines": {"track": "other"}},
         {"engines": {"track": 7}},
         {"engines": ["builtin"]},
+        {"part": [3, 2]},
+        {"part": [0, 9]},
+        {"part": [-1, 3]},
+        {"part": [0]},
+        {"part": "02"},
     ):
         refused = ask(**wrong)
         assert refused["notice"] and refused["settings"] == wanted, wrong

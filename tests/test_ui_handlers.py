@@ -594,6 +594,22 @@ def test_a_clip_that_browsers_do_not_play_gets_a_view(
         assert clean.size == (49, 65)
 
 
+def test_only_a_part_of_the_clip_changes(followed: Session, engines: Engines) -> None:
+    assert handlers.frames_of(followed, [0, SCENE.frames - 1]) is None
+    part = handlers.frames_of(followed, [4, 6])
+    run(handlers.remove(followed, engines, FILL, part=part))
+    made = followed.result
+    assert made is not None and made.frames_with_hole == 3
+    with VideoReader(made.clean) as clean:
+        for frame in clean.frames():
+            hole = SCENE.mask(frame.index)
+            error = frame.image[hole].astype(float) - SCENE.plate(frame.index)[hole]
+            gone = 10 * np.log10(255**2 / np.mean(error**2)) > 20
+            assert gone == (4 <= frame.index <= 6), frame.index
+    with zipfile.ZipFile(made.masks) as bundle:
+        assert len(bundle.namelist()) == SCENE.frames
+
+
 def test_two_seconds_are_filled_to_look_at(followed: Session, engines: Engines) -> None:
     handlers.seek(followed, 9)
     run(handlers.preview(followed, engines, FILL))

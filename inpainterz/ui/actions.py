@@ -7,6 +7,7 @@ there any more. Nothing that a browser sends can raise.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -27,6 +28,9 @@ Told: TypeAlias = Mapping[str, object]
 QUALITIES: tuple[int | None, ...] = (12, None, 23)
 """Constant rate factors that the settings offer; None = the codec's default."""
 
+MOST_AT_ONCE = 12
+"""How many questions of one asker are worked on at once: nobody takes all threads."""
+
 BUSY_SECONDS = 0.3
 """How long a look at a session waits while something else is done to it."""
 
@@ -36,6 +40,8 @@ class Actions:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._asking: dict[str, int] = {}  # who -> questions without an answer yet
+        self._lock = threading.Lock()
         self._known: dict[str, Callable[[Session, Told], Any]] = {
             "seek": lambda s, t: handlers.seek(s, t.get("frame")),
             "mark": self._mark,
@@ -73,6 +79,20 @@ class Actions:
         """
         if not isinstance(told, dict):
             return {"notice": "that was no question"}
+        asker = owner or guest
+        with self._lock:
+            if self._asking.get(asker, 0) >= MOST_AT_ONCE:
+                return {"notice": "that was too much at once"}
+            self._asking[asker] = self._asking.get(asker, 0) + 1
+        try:
+            return self._told(told, owner, guest)
+        finally:
+            with self._lock:
+                self._asking[asker] -= 1
+                if not self._asking[asker]:
+                    del self._asking[asker]
+
+    def _told(self, told: Told, owner: str, guest: str) -> Model:
         do, tab = told.get("do"), told.get("tab")
         session: Session | None = None
         try:
@@ -195,9 +215,11 @@ class Actions:
         fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
         if session.phase == "result":  # the second half of a double click
             return
-        write = WriteOptions(crf=settings.crf)
+        write, part = WriteOptions(crf=settings.crf), settings.part
         self._desk.start(
-            session, "Remove", lambda job: handlers.remove(session, engines, fill, write, job)
+            session,
+            "Remove",
+            lambda job: handlers.remove(session, engines, fill, write, job, part=part),
         )
 
     def _preview(self, session: Session, told: Told) -> None:
@@ -241,7 +263,17 @@ class Actions:
                 raise OptionError("the engines must be named by stage")
             engines[stage] = name
         self._desk.shelf.check(engines)
+        part = handlers.frames_of(session, told.get("part"))
         settings = session.settings
+        if (part, checked.grow_px, checked.feather_px, quality, engines) != (
+            settings.part,
+            settings.grow_px,
+            settings.feather_px,
+            settings.crf,
+            settings.engines,
+        ):
+            session.result = None  # it was made with others
+        settings.part = part
         settings.grow_px, settings.feather_px = checked.grow_px, checked.feather_px
         settings.crf = quality if isinstance(quality, int) else None
         settings.engines = engines

@@ -906,6 +906,8 @@ def remove(
     fill: FillOptions,
     write: WriteOptions | None = None,
     job: Job | None = None,
+    *,
+    part: tuple[int, int] | None = None,
 ) -> Steps:
     """Take the followed objects out of the clip and write the clean one, with all that goes along.
 
@@ -915,6 +917,7 @@ def remove(
         fill: growth and soft rim; which objects is the session's to say.
         write: quality of the clean clip.
         job: the session's job, where it had to wait for its turn; None: a new one.
+        part: first and last frame that may change; None: all.
 
     Raises:
         PromptError: nothing was followed, or the selection changed since.
@@ -969,9 +972,18 @@ def remove(
                     pipeline.fill(video, masks, watched, options=options, cuts=session.cuts or ())
                 )
             )
+            plain = None
+            if part is not None:
+                again = opened.enter_context(VideoReader(clip.path))
+                plain = opened.enter_context(closing(again.frames()))
             for item in filled:
                 if job.work == "study":
                     job.begin("fill", clip.frames)
+                if plain is not None and part is not None:
+                    frame = next(plain)
+                    if not part[0] <= frame.index <= part[1]:
+                        # filled all the same, so that nothing borrowed the object from here
+                        item = Inpainted(frame)
                 hole = _hole(item)
                 writer.write(item.frame, hole)
                 after.write(item.frame, origin_overlay(item))
@@ -1164,6 +1176,23 @@ def _write_project(session: Session, clip: Clip, target: Path, masks: Path) -> N
         bundle.writestr("project.json", json.dumps(told, indent=2, ensure_ascii=False))
         for name in maps.namelist():
             bundle.writestr(f"masks/{name}", maps.read(name))
+
+
+def frames_of(session: Session, told: object) -> tuple[int, int] | None:
+    """First and last frame that may change, as they come from outside; None = all.
+
+    Raises:
+        OptionError: they are no frames of the clip.
+    """
+    clip = _clip(session)
+    if told is None:
+        return None
+    pair = [_whole(one) for one in told] if isinstance(told, list) else []
+    if len(pair) == 2 and pair[0] is not None and pair[1] is not None:
+        first, last = pair[0], pair[1]
+        if 0 <= first <= last < clip.frames:
+            return None if (first, last) == (0, clip.frames - 1) else (first, last)
+    raise OptionError("there are no such frames", f"The last is {clip.frames - 1}")
 
 
 def origin_overlay(item: Inpainted) -> Image:

@@ -94,6 +94,7 @@ def model(session: Session, *, place: int | None = None) -> Model:
             "grow_px": session.settings.grow_px,
             "feather_px": session.settings.feather_px,
             "crf": session.settings.crf,
+            "part": None if session.settings.part is None else list(session.settings.part),
             "engines": dict(session.settings.engines),
         },
         "result": None if session.result is None else _result(session, clip, session.result),

@@ -154,6 +154,8 @@ class Settings:
     feather_px: int = 2
     crf: int | None = None
     """Of the clean clip; None = the codec's default."""
+    part: tuple[int, int] | None = None
+    """First and last frame that may change; None = all."""
     engines: dict[Stage, str] = field(default_factory=dict)
     """Stage -> engine, where another than the page's own was chosen."""
 
@@ -246,6 +248,7 @@ class Session:
         for name in Session.__slots__:
             if name not in _KEPT:
                 setattr(self, name, getattr(fresh, name))
+        self.settings.part = None
 
     def forget_embedding(self) -> None:
         """Drop the segmenter's view of a frame."""

@@ -490,6 +490,8 @@ const marginAuto = find("#auto-margin");
 const margin = find("#margin");
 const soft = find("#soft");
 const quality = find("#quality");
+const partFirst = find("#part-first");
+const partLast = find("#part-last");
 
 function showSettings() {
   const settings = model.settings;
@@ -498,6 +500,9 @@ function showSettings() {
   if (settings.grow_px !== null) margin.value = String(settings.grow_px);
   soft.value = String(settings.feather_px);
   quality.value = settings.crf === null ? "" : String(settings.crf);
+  partFirst.max = partLast.max = String(model.clip.frames);
+  partFirst.value = String(settings.part ? settings.part[0] + 1 : 1);
+  partLast.value = String(settings.part ? settings.part[1] + 1 : model.clip.frames);
   showSettingNumbers();
   if (!config) return;
   find("#engines").replaceChildren(...["segment", "track", "inpaint"].map((stage) => engineChoice(stage, settings)));
@@ -565,6 +570,7 @@ function saveSettings() {
     do: "settings",
     grow_px: marginAuto.checked ? null : Number(margin.value),
     feather_px: Number(soft.value),
+    part: [Number(partFirst.value) - 1, Number(partLast.value) - 1],
     crf: quality.value === "" ? null : Number(quality.value),
     engines,
   });

@@ -46,7 +46,7 @@ const WORDS = {
     worth: "Worth a look, frame", and_more: "and {0} more",
     job_queue: "Waiting for its turn", job_example: "Getting the example clip", job_cuts: "Looking at the clip", job_follow: "Following the selection",
     job_study: "Looking at what is behind", job_fill: "Filling in", job_compare: "Preparing the comparison", job_weights: "Fetching the network", job_things: "Looking for people and things",
-    preview: "Preview 2 seconds", preview_of: "Preview with {0}", job_preview: "Filling the preview", more_engines: "{0} more to fetch", stopping: "Stopping", place: "number {0} in the queue", frame_done: "frame {0} of {1}", left: "about {0} left", leave: "You can close this page: the work goes on, and this address brings you back.",
+    preview: "Preview 2 seconds", preview_of: "Preview with {0}", job_preview: "Filling the preview", more_engines: "{0} more to fetch", part: "Frames that may change", part_first: "First frame", part_last: "Last frame", stopping: "Stopping", place: "number {0} in the queue", frame_done: "frame {0} of {1}", left: "about {0} left", leave: "You can close this page: the work goes on, and this address brings you back.",
     click_nothing: "Nothing is selected yet.",
   },
   ko: {
@@ -90,7 +90,7 @@ const WORDS = {
     worth: "확인해 볼 프레임", and_more: "외 {0}곳",
     job_queue: "차례를 기다리는 중", job_example: "예제 영상을 가져오는 중", job_cuts: "영상을 살펴보는 중", job_follow: "선택을 추적하는 중",
     job_study: "뒤에 있는 것을 보는 중", job_fill: "채우는 중", job_compare: "비교를 준비하는 중", job_weights: "신경망을 받는 중", job_things: "사람과 사물을 찾는 중",
-    preview: "2초 미리 보기", preview_of: "{0} 미리 보기", job_preview: "미리 보기를 채우는 중", more_engines: "받을 수 있는 엔진 {0}개", stopping: "멈추는 중", place: "대기열 {0}번째", frame_done: "{1}프레임 중 {0}", left: "약 {0} 남음", leave: "이 페이지를 닫아도 작업은 계속되며, 같은 주소로 돌아올 수 있습니다.",
+    preview: "2초 미리 보기", preview_of: "{0} 미리 보기", job_preview: "미리 보기를 채우는 중", more_engines: "받을 수 있는 엔진 {0}개", part: "바꿀 프레임", part_first: "첫 프레임", part_last: "마지막 프레임", stopping: "멈추는 중", place: "대기열 {0}번째", frame_done: "{1}프레임 중 {0}", left: "약 {0} 남음", leave: "이 페이지를 닫아도 작업은 계속되며, 같은 주소로 돌아올 수 있습니다.",
     click_nothing: "아직 선택된 것이 없습니다.",
   },
   ja: {
@@ -120,7 +120,7 @@ const WORDS = {
     next_stale: "選択が変わりました。", next_stale_how: "もう一度「追跡」を押すと、変わった部分だけを追跡し直します。", next_done: "完了しました。", next_done_how: "結果はこの選択のものです。",
     next_followed: "追跡しました。", next_followed_how: "スライダーを動かして確認してください。違う所はクリックで直して追跡し直し、よければ「除去」を押してください。",
     worth: "確認したいフレーム", and_more: "ほか {0} か所", job_queue: "順番を待っています", job_example: "サンプル動画を取得中", job_cuts: "動画を調べています", job_follow: "選択を追跡中",
-    job_study: "後ろにあるものを調べています", job_fill: "補完中", job_compare: "比較の準備中", job_weights: "ネットワークを取得中", job_things: "人と物を探しています", preview: "2 秒プレビュー", preview_of: "{0} のプレビュー", job_preview: "プレビューを補完中", more_engines: "取得できるエンジン {0} 個", stopping: "停止中", place: "待ち順 {0}", frame_done: "{1} フレーム中 {0}", left: "残り約 {0}",
+    job_study: "後ろにあるものを調べています", job_fill: "補完中", job_compare: "比較の準備中", job_weights: "ネットワークを取得中", job_things: "人と物を探しています", preview: "2 秒プレビュー", preview_of: "{0} のプレビュー", job_preview: "プレビューを補完中", more_engines: "取得できるエンジン {0} 個", part: "変えてよいフレーム", part_first: "最初のフレーム", part_last: "最後のフレーム", stopping: "停止中", place: "待ち順 {0}", frame_done: "{1} フレーム中 {0}", left: "残り約 {0}",
     leave: "このページを閉じても作業は続き、同じアドレスで戻れます。", click_nothing: "まだ何も選択されていません。",
   },
   zh: {
@@ -142,7 +142,7 @@ const WORDS = {
     next_click: "点击要去掉的东西。", next_click_how: "任何看得清楚的帧都可以；用滑块在视频中移动。", next_all: "全部着色了吗？", next_all_how: "如果没有，用更多点击添加或排除，然后按“跟踪”。", next_stale: "选择已更改。", next_stale_how: "再按“跟踪”，只会重新跟踪受影响的部分。",
     next_done: "完成。", next_done_how: "结果与当前选择一致。", next_followed: "已跟踪。", next_followed_how: "移动滑块查看。着色不对的地方点击修正并重新跟踪；没有问题就按“移除”。", worth: "值得检查的帧", and_more: "还有 {0} 处",
     job_queue: "正在排队", job_example: "正在获取示例视频", job_cuts: "正在查看视频", job_follow: "正在跟踪选择", job_study: "正在查看背后的内容", job_fill: "正在填补", job_compare: "正在准备对比", job_weights: "正在获取网络", job_things: "正在查找人和物",
-    preview: "预览 2 秒", preview_of: "{0} 的预览", job_preview: "正在填补预览", more_engines: "还可获取 {0} 个引擎", stopping: "正在停止", place: "排在第 {0} 位", frame_done: "第 {0} 帧，共 {1} 帧", left: "约剩 {0}", leave: "可以关闭此页：工作会继续，用同一地址即可返回。", click_nothing: "尚未选择任何东西。",
+    preview: "预览 2 秒", preview_of: "{0} 的预览", job_preview: "正在填补预览", more_engines: "还可获取 {0} 个引擎", part: "可更改的帧", part_first: "第一帧", part_last: "最后一帧", stopping: "正在停止", place: "排在第 {0} 位", frame_done: "第 {0} 帧，共 {1} 帧", left: "约剩 {0}", leave: "可以关闭此页：工作会继续，用同一地址即可返回。", click_nothing: "尚未选择任何东西。",
   },
 };
 
