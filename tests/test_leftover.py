@@ -53,6 +53,25 @@ def test_the_foot_is_added(pan: float) -> None:
     assert spilled < 0.05
 
 
+def test_a_walker_that_was_lost_for_some_frames_is_found() -> None:
+    nothing = np.zeros(SIZE, bool)
+    lost = range(20, 29)
+    items = [(f, nothing if f.index in lost else _walker(f.index)[0], nothing) for f in _frames()]
+    for frame, mask in complete((f, m.astype(np.uint8), keep) for f, m, keep in items):
+        whole = _walker(frame.index)[0]
+        if frame.index in lost:
+            assert (mask & whole).sum() / (mask | whole).sum() > 0.6
+
+
+def test_a_walker_that_left_is_not_looked_for() -> None:
+    nothing = np.zeros(SIZE, bool)
+    items = [
+        (f, (_walker(f.index)[0] if f.index < 25 else nothing).astype(np.uint8), nothing)
+        for f in _frames()
+    ]
+    assert not any(mask.any() for frame, mask in complete(items) if frame.index >= 25)
+
+
 def test_what_stands_still_gets_nothing() -> None:
     nothing = np.zeros(SIZE, bool)
     items = [(f, _walker(0)[1], nothing) for f in _frames(speed=0)]

@@ -131,6 +131,16 @@ def test_two_objects_keep_their_names() -> None:
         assert iou(o.labels, m, 2) > 0.75
 
 
+@pytest.mark.parametrize("passer", [BLUE, texture(7, 24, 24, (20, 120, 120), (90, 220, 220))])
+def test_one_that_crosses_in_front_is_not_taken_for_it(passer: Image) -> None:
+    frames, truth = clip([[(RED, 6 + 4 * t, 36), (passer, 100 - 5 * t, 34)] for t in range(20)])
+    shown = np.where(truth[0] == 1, 1, 0).astype(np.uint8)
+    out = follow(frames, {0: shown})
+    assert np.mean([iou(o.labels, m) for o, m in zip(out[-5:], truth[-5:], strict=True)]) > 0.7
+    for o, m in zip(out, truth, strict=True):
+        assert ((o.labels == 1) & (m == 2)).sum() < 0.3 * (m == 2).sum()
+
+
 def test_an_object_that_leaves_is_gone_and_doubtful() -> None:
     frames, truth = clip([[(RED, 80 + 6 * t, 36)] for t in range(14)])
     out = follow(frames, {0: truth[0]})

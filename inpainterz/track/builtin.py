@@ -41,7 +41,7 @@ class Options:
 _FOREIGN = 3.0
 """Log odds against a pixel that came from something else that moves."""
 
-_ALIKE = 0.3
+_ALIKE = 0.2
 """A mask that is less like the object than this share of what was usual is not the object."""
 
 _MOVES = 2.5
@@ -71,6 +71,7 @@ class _Object:
     lost: int = 0  # frames since it was last seen
     steps: int = 0
     confidence: float = 1.0
+    crossing: int = 0  # frames that it counts as being beside something else that moves
     alike: float = 0.0  # mean log ratio of likeness of its pixels, of late
     speed: float = 0.0  # px a frame beside the camera's motion, the highest of late
 
@@ -257,6 +258,8 @@ class BuiltinTracker:
         if own is not None and (near > 0.5).sum() > 0.15 * last.size**2:
             expected, carried = thing.place, own.carry(last)
             shown = min(1.0, 1.5 * float((near > 0.5).sum()) / last.size**2)
+            if thing.crossing:  # the flow may be that of either
+                shown *= 0.5
             thing.place = Place(
                 expected.x + shown * (carried.x - expected.x),
                 expected.y + shown * (carried.y - expected.y),
@@ -289,6 +292,12 @@ class BuiltinTracker:
             np.asarray(evidence > 0, np.float32),
             smoothness=self.options.smoothness_px,
         )
+        touching = cv2.dilate(
+            beside, np.ones((2 * max(2, int(0.1 * last.size)) + 1,) * 2, np.uint8)
+        )
+        thing.crossing = 8 if (touching[near > 0.5] > 0).any() else max(0, thing.crossing - 1)
+        if thing.crossing:
+            belief = _without_strangers(belief, _paste(thing.good, thing.place)[crop], last.size)
         now = belief > 0.5
         area = float(now.sum())
         fresh = cues.fresh()
@@ -311,15 +320,17 @@ class BuiltinTracker:
         score = quality * (0.5 + 0.5 * kept) * (0.4 + 0.6 * whole)
         thing.confidence = min(score, 0.8 * thing.confidence + 0.2 * score)
         if thing.lost:
-            thing.lost, thing.velocity = 0, (0.0, 0.0)
+            thing.lost = 0
         thing.steps += 1
         if quality > 0.5 and fullness > 0.5 and (fresh[now] > 0.5).any():
             seen, pull = _place(thing.belief), 0.15
             thing.place = Place(
                 thing.place.x + pull * (seen.x - thing.place.x),
                 thing.place.y + pull * (seen.y - thing.place.y),
-                thing.place.size + pull * (seen.size - thing.place.size),
+                thing.place.size + (not thing.crossing) * pull * (seen.size - thing.place.size),
             )
+            if thing.crossing:
+                return  # whatever is learnt now may be the other's
             thing.velocity = (
                 0.7 * thing.velocity[0] + 0.3 * (thing.place.x - still.x),
                 0.7 * thing.velocity[1] + 0.3 * (thing.place.y - still.y),
@@ -404,6 +415,26 @@ class BuiltinTracker:
         thing.lost += 1
 
 
+def _without_strangers(belief: Map, expected: Map, size: float) -> Map:
+    """Drop what lies apart from where the object should be, if a larger part of it lies there.
+
+    Args:
+        belief: (h, w) 0..1.
+        expected: (h, w) 0..1, the last good mask where the object should be by its velocity.
+        size: of the object, pixels.
+    """
+    total, pieces, facts, _ = cv2.connectedComponentsWithStats((belief > 0.5).astype(np.uint8))
+    if total < 3:
+        return belief
+    reach = 2 * max(1, int(0.1 * size)) + 1
+    there = cv2.dilate((expected > 0.5).astype(np.uint8), np.ones((reach, reach), np.uint8))
+    inside = np.bincount(pieces.ravel(), there.ravel(), total) / facts[:, cv2.CC_STAT_AREA]
+    inside[0] = 1
+    if (inside[1:] * facts[1:, cv2.CC_STAT_AREA]).max() < 0.15 * size**2:
+        return belief
+    return np.asarray(np.where((inside < 0.35)[pieces], 0, belief), np.float32)
+
+
 def _quality(fresh: Map, now: Mask) -> float:
     """The IoU that a mask may be expected to have, were the odds of this frame the truth."""
     odds = 1 / (1 + np.exp(-fresh))
@@ -469,8 +500,12 @@ def _notice_others(state: _State, view: _View) -> None:
         small = np.flatnonzero(facts[:, cv2.CC_STAT_AREA] < 0.15 * thing.place.size**2)
         touching = np.unique(pieces[near])
         apart = (before > 0) & ~np.isin(pieces, np.concatenate([touching, small]))
-        # what stood before the background and does no more is gone
-        foreign = state.foreign[crop] * np.where((known > 0.9) & (differs < 1.2), 0.3, 1)
+        # what stands still is but a background that was never seen, and where the background
+        # is seen again nothing stands before it
+        stands = state.still[crop] > 3
+        apart &= ~stands
+        gone = stands | ((known > 0.9) & (differs < 1.2))
+        foreign = state.foreign[crop] * np.where(gone, 0.3, 1)
         foreign *= 0.95
         foreign[apart] = np.minimum(1, foreign[apart] + 0.5)
         foreign[near] = 0
