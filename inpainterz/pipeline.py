@@ -385,6 +385,9 @@ def merge(
 ) -> Tracked:
     """One frame out of the backward and the forward pass, object by object.
 
+    The mask of the pass that is trusted more, nearness to its prompt counted in. How far it is
+    trusted then falls as far as the other pass, where it has a prompt too, shows something else.
+
     Args:
         back: the backward pass's.
         ahead, ahead_confidence: the forward pass's label map and confidences of the same frame.
@@ -407,11 +410,20 @@ def merge(
             trust, mask = ahead_confidence.get(label, 0.0), ahead == label
         else:
             trust, mask = back.confidence.get(label, 0.0), back.labels == label
+        if before is not None and after is not None and before != after:
+            trust *= _agreement(ahead == label, back.labels == label)
         confidence[label] = trust
         taken.append((trust, label, mask))
     for _, label, mask in sorted(taken, key=lambda item: item[0]):
         labels[mask] = label
     return Tracked(back.frame, labels, confidence)
+
+
+def _agreement(one: Mask, other: Mask) -> float:
+    """1 for equal masks, both empty too, 0 for two that share nothing: the root of their IoU,
+    which near misses along the outline lower little."""
+    either = int((one | other).sum())
+    return (int((one & other).sum()) / either) ** 0.5 if either else 1.0
 
 
 def _doubt(distance: int) -> float:

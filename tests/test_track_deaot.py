@@ -23,7 +23,7 @@ from parity import deaot_adapter as adapter
 from parity import deaot_fixtures as fixtures
 from torch import Tensor
 
-from inpainterz import engines, weights
+from inpainterz import engines, pipeline, weights
 from inpainterz.errors import (
     EngineUnavailable,
     InputError,
@@ -346,6 +346,29 @@ def test_an_absent_object_has_an_empty_mask_and_a_confidence(tracker: DeAOTTrack
     assert confidence[2] == pytest.approx(math.tanh(0.5), abs=1e-3)  # p(0) - p(2), logits 8 and 7
     quarter[2, 3, 3] = -50.0
     assert procedure.confidence([quarter], frozenset({0, 1}))[2] > 0.99
+
+
+def test_both_directions_must_agree_to_be_trusted() -> None:
+    """Prompts in frames 0 and 9; what each pass says of frame 4."""
+    same, other = patches((48, 96), [1, 2, 3]), patches((48, 96), [1, 2, 3])
+    other[other == 2] = 0
+    other[20:32, 20:32] = 2  # elsewhere
+    other[2:14, 34:37] = 0  # object 3, a quarter less
+    other[40:44, 2:6] = 5
+    back = Tracked(
+        Frame(np.zeros((48, 96, 3), np.uint8), 4, 4, Fraction(1, 25)),
+        other,
+        {1: 0.8, 2: 0.8, 3: 0.8, 4: 0.9, 5: 0.6},
+    )
+    ahead = {1: 0.9, 2: 0.9, 3: 0.9, 4: 0.7}
+    shown = {1: [0, 9], 2: [0, 9], 3: [0, 9], 4: [0, 9], 5: [9]}
+    merged = pipeline.merge(back, same, ahead, shown)
+    assert np.array_equal(merged.labels % 5, same)
+    assert merged.confidence[1] == 0.9  # as both say
+    assert merged.confidence[2] == 0.0  # nothing in common: for the user to look at
+    assert merged.confidence[3] == pytest.approx(0.9 * 0.75**0.5)
+    assert merged.confidence[4] == 0.9  # both say that it is not there
+    assert merged.confidence[5] == 0.6  # the other pass has never seen it
 
 
 # ---------------------------------------------------------------- memory
