@@ -295,6 +295,9 @@ def test_uploads_have_limits(house: House, clip: bytes, monkeypatch: pytest.Monk
         told_nothing(answer.text)
         assert answer.json()["model"]["notice"] and not answer.json()["model"].get("clip")
     assert not list(house.desk.uploads.glob("*/upload*"))
+    monkeypatch.setattr("inpainterz.ui.guard._ROOM_EVERY", 100_000)
+    monkeypatch.setattr(house.desk, "limits", replace(LIMITS, upload_mb=9, free_disk_mb=10**9))
+    assert visitor.post("/iz/new/clip", content=trickle()).status_code == 413
     monkeypatch.setattr(house.desk, "limits", replace(LIMITS, free_disk_mb=10**9))
     assert visitor.post("/iz/new/clip", content=clip).status_code == 413
     monkeypatch.setattr(house.desk, "limits", replace(LIMITS, uploads_at_once=1))

@@ -312,6 +312,20 @@ def test_users_text_never_becomes_html() -> None:
         assert not re.search(r"https?://", (ASSETS / name).read_text("utf-8")), name
 
 
+@pytest.mark.parametrize("auth", ["ann", "ann:", ":secret"])
+def test_a_login_has_a_name_and_a_password(
+    auth: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from inpainterz.cli import main
+
+    monkeypatch.setattr("sys.argv", ["inpainterz", "serve", "--auth", auth])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "USER:PASSWORD" in told and "secret" not in told
+
+
 def test_a_taken_port_is_told() -> None:
     pytest.importorskip("gradio")
     from inpainterz.ui.page import check_port

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -54,6 +55,9 @@ _OPEN = re.compile(
 
 _BODY_LIMIT = 4_000_000
 """The longest body of a request that is not an upload, in bytes."""
+
+_ROOM_EVERY = 32_000_000
+"""After so many bytes of an upload the room on the disk is looked at again."""
 
 _CHUNK_SECONDS = 60.0
 """An upload that says nothing for so long is given up."""
@@ -316,13 +320,25 @@ class Guard:
         return self._actions.shown(session)
 
     async def _store(self, request: Request, target: Path) -> None:
-        got = 0
+        """Write the body, as long as it comes and there is room for it."""
+        got = checked = 0
+        stream = request.stream()
         with target.open("xb") as out:
             os.chmod(target, 0o600)
-            async for chunk in request.stream():
+            while True:
+                try:
+                    with anyio.fail_after(_CHUNK_SECONDS):
+                        chunk = await anext(stream)
+                except StopAsyncIteration:
+                    break
+                except TimeoutError as error:
+                    raise InputError("the upload broke off", "Try again") from error
                 got += len(chunk)
                 if got > self._desk.limits.upload_mb * 1_000_000:
                     self._desk.check_room(got)  # raises
+                if got - checked > _ROOM_EVERY:
+                    checked = got
+                    await anyio.to_thread.run_sync(self._desk.check_room, 0)
                 await anyio.to_thread.run_sync(out.write, chunk)
         if not got:
             raise InputError("the file is empty", "Choose another")
@@ -364,7 +380,8 @@ def _cookie(value: str, request: Request) -> str:
     """A cookie of the browser's that scripts cannot read; also inside a frame of another page,
     where the connection is safe."""
     proto = request.headers.get("x-forwarded-proto", request.url.scheme)
-    where = "SameSite=None; Secure; Partitioned" if proto == "https" else "SameSite=Lax"
+    safe = proto.split(",")[0].strip() == "https"
+    where = "SameSite=None; Secure; Partitioned" if safe else "SameSite=Lax"
     return f"{COOKIE}={value}; Path=/; HttpOnly; Max-Age=2592000; {where}"
 
 
