@@ -21,6 +21,7 @@ from inpainterz.errors import OptionError, PromptError
 from inpainterz.masks import grow
 from inpainterz.segment import moving, refine, regions
 from inpainterz.segment.hypotheses import Hint, Judge, Pool
+from inpainterz.segment.prompts import checked
 from inpainterz.types import Image, Mask, Prompt, Segmentation
 
 NEIGHBOUR_OFFSETS: tuple[int, ...] = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
@@ -148,40 +149,6 @@ class BuiltinSegmenter:
 def create(options: Options, device: str = "auto") -> BuiltinSegmenter:
     """The engine; it runs on the CPU whatever `device` says."""
     return BuiltinSegmenter(options)
-
-
-def checked(
-    prompt: Prompt, height: int, width: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.float32] | None]:
-    """Points (N, 2), which are positive (N,), and the box (4,) cut to the frame.
-
-    Raises:
-        PromptError: see `BuiltinSegmenter.segment`.
-    """
-    points = np.asarray(prompt.points, np.float32).reshape(-1, 2)
-    positive = np.asarray(prompt.positive, np.bool_).reshape(-1)
-    if len(points) != len(positive):
-        raise PromptError(f"{len(points)} points came with {len(positive)} signs")
-    if not np.isfinite(points).all():
-        raise PromptError("a click has no place: its coordinates are not numbers")
-    outside = (points < 0).any(-1) | (points[:, 0] >= width) | (points[:, 1] >= height)
-    if outside.any():
-        x, y = points[int(np.argmax(outside))]
-        raise PromptError(
-            f"the click at {x:g},{y:g} is outside the frame",
-            f"The frame is {width}x{height}",
-        )
-    if prompt.box is None:
-        if not positive.any():
-            raise PromptError("nothing shows the object", "Click on it or draw a box around it")
-        return points, positive, None
-    box = np.asarray(prompt.box, np.float32).reshape(-1)
-    if box.shape != (4,) or not np.isfinite(box).all():
-        raise PromptError("the box is not four numbers x0, y0, x1, y1")
-    box = np.clip(box, 0, np.asarray([width, height, width, height], np.float32))
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise PromptError("the box has no area inside the frame", "Give its corners as x0,y0,x1,y1")
-    return points, positive, box
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:

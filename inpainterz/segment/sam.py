@@ -24,7 +24,7 @@ from torch import nn
 from inpainterz import weights as files
 from inpainterz.device import compute_dtype, memory_guard, pick
 from inpainterz.errors import EngineUnavailable, OptionError, PromptError
-from inpainterz.segment.builtin import checked
+from inpainterz.segment.prompts import checked
 from inpainterz.types import Image, Prompt, Segmentation
 
 KINDS = {"sam-vit-b": "vit_b", "sam-vit-l": "vit_l", "sam-vit-h": "vit_h"}
