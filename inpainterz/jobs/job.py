@@ -81,7 +81,7 @@ from inpainterz.pipeline import Engines, Report
 from inpainterz.types import JSON, Frame, LabelMap, Mask, Origin, Progress, Step, Tracked, silent
 from inpainterz.video.fidelity import Fidelity
 from inpainterz.video.reader import VideoReader
-from inpainterz.video.shots import find_cuts, mark, shot_of
+from inpainterz.video.shots import find_cuts, mark
 from inpainterz.video.targets import cannot_write
 from inpainterz.video.writer import VideoWriter, Written
 
@@ -95,6 +95,9 @@ VERSION = 1
 
 STRETCH_FRAMES = 1500
 """A tracker's pass is kept whenever so many more frames are done."""
+
+LEAD_FRAMES = 100
+"""How far back a stretch may begin to be followed, to know what has just left the picture."""
 
 CUT_REACH_FRAMES = 48
 """How far beyond a part of a clip cuts are looked for."""
@@ -644,6 +647,7 @@ class _Run:
             {"objects": found.objects, "marked": found.marked, "doubtful": found.doubtful},
         )
         shutil.rmtree(self.scope / "track", ignore_errors=True)
+        release()
         return found
 
     def _look_through(self, rows: Iterator[tuple[int, LabelMap, Mapping[int, float]]]) -> _Followed:
@@ -727,6 +731,7 @@ class _Run:
 
         self.within_memory("track", work)
         part.rename(folder)
+        release()  # what threads freed in pieces would add up over a long clip
         return done + len(stretch)
 
     def _tracked(
@@ -738,59 +743,62 @@ class _Run:
         whole: range,
     ) -> Generator[Tracked]:
         """One stretch of a pass, begun from the stored mask before it and from the prompts."""
-        lead: list[Frame] = []
-        shown = dict(labels)
+        taught: list[Frame] = []
+        shown, first = dict(labels), stretch[0]
         if stretch[0] != whole[0]:
-            lead, shown = self._lead(way, stretch, labels, cuts, whole)
+            taught, shown, first = self._lead(way, stretch, labels, whole)
         if way == "forward":
-            frames = self.video.frames(stretch[0], stretch[-1] + 1)
+            frames = self.video.frames(first, stretch[-1] + 1)
         else:
-            frames = self.video.backwards(stretch[0], stretch[-1])
+            frames = self.video.backwards(first, stretch[-1])
 
         def stream(taken: Iterator[Frame]) -> Iterator[Frame]:
-            yield from lead
+            yield from taught
             yield from mark(taken, cuts)
 
+        lead = len(taught) + abs(stretch[0] - first)
         with closing(prefetch(frames)) as taken:
             for count, tracked in enumerate(self.engine("track").track(stream(taken), shown)):
-                if count >= len(lead):
+                if count >= lead:
                     yield tracked
 
     def _lead(
-        self,
-        way: Way,
-        stretch: range,
-        labels: Mapping[int, LabelMap],
-        cuts: tuple[int, ...],
-        whole: range,
-    ) -> tuple[list[Frame], dict[int, LabelMap]]:
-        """Frames that come before a stretch, with their label maps: prompts, and the last mask.
+        self, way: Way, stretch: range, labels: Mapping[int, LabelMap], whole: range
+    ) -> tuple[list[Frame], dict[int, LabelMap], int]:
+        """What a tracker is shown before a stretch, as it remembers nothing.
 
-        Where the last mask shows all objects, the prompts stand in a shot of their own: they say
-        what things look like, not where they are.
+        The prompts come first, in shots of their own: they say what things look like, not where
+        they are. Then the stretch before it is followed once more from the last frame that shows
+        all objects, if that is not more than `LEAD_FRAMES` ago; so a thing that has just left the
+        picture is known to have left it. Else the frame before it is all.
+
+        Returns:
+            the prompts' frames; the label maps of these and of all that follows; and the frame
+            from which on the clip itself is followed.
         """
-        before = stretch[0] - stretch.step
-        number = whole.index(before) // self.job.sizes.stretch_frames
-        last = list(_stretches(whole, self.job.sizes.stretch_frames))[number]
-        with MaskStore(self._stretch_folder(way, last)) as store:
-            seed = store.get(before)
-        assert seed is not None
-        earlier = [i for i in whole[: whole.index(stretch[0])] if i in labels]
+        sizes, at = self.job.sizes, whole.index(stretch[0])
+        earlier = [i for i in whole[:at] if i in labels]
         newest = {int(k): i for i in earlier for k in np.unique(labels[i]) if k}
-        all_there = set(newest) <= {int(k) for k in np.unique(seed)}
-        shown = {i: m for i, m in labels.items() if i in stretch}
-        lead = []
+        begun = whole[(at - 1) // sizes.stretch_frames * sizes.stretch_frames : at]
+        first, seed = begun[-1], None
+        with MaskStore(self._stretch_folder(way, begun)) as store:
+            for index in begun[::-1][:LEAD_FRAMES]:
+                found = store.get(index)
+                assert found is not None
+                seed = found if seed is None else seed
+                if set(newest) <= {int(k) for k in np.unique(found)}:
+                    first, seed = index, found
+                    break
+        followed = range(first, stretch[-1] + stretch.step, stretch.step)
+        shown = {i: m for i, m in labels.items() if i in followed}
+        taught = []
         for place, index in enumerate(i for i in earlier if i in newest.values()):
-            if index == before:
-                continue
-            shot = -1 - place if all_there else shot_of(index, cuts)
-            lead.append(replace(self.video.frame(index), shot=shot))
-            shown[index] = labels[index]
-        if seed.any():
-            shown[before] = seed
-        if seed.any() or lead:
-            lead.append(replace(self.video.frame(before), shot=shot_of(before, cuts)))
-        return lead, shown
+            if index not in followed:
+                taught.append(replace(self.video.frame(index), shot=-1 - place))
+                shown[index] = labels[index]
+        if seed is not None and seed.any():
+            shown[first] = seed
+        return taught, shown, first
 
     def _merge(
         self,
@@ -857,6 +865,7 @@ class _Run:
                     f"filled frames {piece.start} to {piece.stop - 1} in "
                     f"{time.perf_counter() - began:.1f} s"
                 )
+            release()
             made.append((piece, path))
             done += piece.high - piece.low
             self._progress(Step("inpaint", done, total))
