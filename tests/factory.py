@@ -155,6 +155,9 @@ FILES: dict[str, Made] = {
         Coding("libvpx-vp9", options=VP9, aspect=Fraction(16, 11), rotation=90),
         target="mkv",
     ),
+    "interlaced.mov": Made(
+        TINY, Coding(interlaced=True, options={"x264-params": "bff=1"}), lost=("interlaced",)
+    ),
     "interlaced.mp4": Made(
         TINY, Coding(interlaced=True, options={"x264-params": "tff=1"}), lost=("interlaced",)
     ),

@@ -98,6 +98,8 @@ def test_the_same_file_comes_back(folder: Path, tmp_path: Path, name: str) -> No
             assert getattr(after, tag) == getattr(before, tag), tag
         full = [i.color_range == 2 or i.pix_fmt.startswith("yuvj") for i in (before, after)]
         assert full[0] == full[1]
+    with av.open(str(target)) as container:  # nobody shall deinterlace it a second time
+        assert container.streams.video[0].codec_context.field_order in (0, 1)
     _check_pixels(source, result, holes)
     psnr = written.fidelity.psnr_db
     assert psnr is None or psnr > (42 if before.codec != "gif" else 30), written

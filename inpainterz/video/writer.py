@@ -437,6 +437,7 @@ class _Movie:
             and self._codec in _TEMPLATED
             and self._format == info.pix_fmt
             and not info.is_dolby_vision
+            and not info.interlaced  # which the container says too, and is no longer true
         )
         if is_templated:
             self._encoder = self._encoder or self._new_encoder()
