@@ -129,7 +129,7 @@ def _told(where: Path, name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # the hub's errors are OSError or ValueError too
         if isinstance(error, WeightsError):
             raise
-        reason = " ".join(str(error).split())[:160].rstrip(".")
+        reason = " ".join(str(error).split()).split(". ")[0][:160].rstrip(".")
         if where.is_dir():
             raise WeightsError(f"{where} cannot be read as {name}: {reason}") from error
         raise WeightsError(
@@ -144,13 +144,15 @@ def _quietly() -> Iterator[None]:
     from transformers.utils import logging as package
 
     their_logging: Any = package
-    log = logging.getLogger("transformers")
-    level, bars = log.level, their_logging.is_progress_bar_enabled()
-    log.setLevel(logging.CRITICAL)
+    logs = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels, bars = [log.level for log in logs], their_logging.is_progress_bar_enabled()
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     their_logging.disable_progress_bar()
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
         if bars:
             their_logging.enable_progress_bar()

