@@ -259,6 +259,13 @@ def test_from_the_upload_to_the_clean_clip(browser: Any, server: Server, tmp_pat
     assert tab.tinted() > 100  # the overlay has moved along
     assert page.inner_text(".iz-time output") == f"Frame {SCENE.frames} of {SCENE.frames}"
 
+    page.click("#tab-brush")  # a frame is fixed, and only what it touches is followed again
+    tab.click(*centre(SCENE, SCENE.frames - 1))
+    page.wait_for_selector("#remove[disabled]")
+    tab.track()
+    page.click("#preview")
+    page.wait_for_selector(".iz-trials video")
+    assert tab.tinted() > 100
     page.click('.iz-strip button[data-frame="0"]')  # the filmstrip
     page.wait_for_selector('.iz-stage[data-frame="0"]')
 
@@ -267,7 +274,7 @@ def test_from_the_upload_to_the_clean_clip(browser: Any, server: Server, tmp_pat
     check_clean(tmp_path / "clean.mp4", SCENE)
     assert tab.download("masks", tmp_path / "masks.zip") == "square-masks.zip"
     assert tab.download("report", tmp_path / "report.json") == "square-report.json"
-    films = "[...document.querySelectorAll('video')]"
+    films = "[...document.querySelectorAll('.iz-films video')]"
     for mode in ("wipe", "map"):
         page.click(f'button[data-mode="{mode}"]')
         page.wait_for_function(f"() => {films}.every(v => v.readyState >= 2)")

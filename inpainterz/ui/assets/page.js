@@ -18,18 +18,19 @@ async function ask(told) {
     return null;
   }
   if (trouble === say("lost")) trouble = "";
-  take(answer, told);
+  // an answer about a clip that the page has left meanwhile is no news
+  if (tab && told.do !== "hello" && (!model || model.tab !== tab)) return null;
+  take(answer);
   return answer;
 }
 
-function take(answer, told) {
+function take(answer) {
   if (!answer || typeof answer !== "object") return;
   if (answer.engines) config = answer;
   if (answer.gone) { model = null; trouble = answer.notice || ""; show(); return; }
   if (answer.notice && !("model" in answer)) { trouble = answer.notice; show(); return; }
   if (!("model" in answer)) { if (model && model.job) later(600); return; }
   if (answer.model && model && answer.model.tab === model.tab && answer.model.serial < model.serial) return;
-  if (answer.model && told && told.tab && model && told.tab !== model.tab) return;
   trouble = "";
   model = answer.model;
   show();
@@ -147,7 +148,7 @@ async function sendClip(file) {
   fileInput.value = "";
   if (answer.model && !answer.model.clip) answer.notice = answer.model.notice;
   if (answer.model && !answer.model.clip) delete answer.model;
-  take(answer, {});
+  take(answer);
   showDrop();
 }
 
@@ -481,7 +482,7 @@ masksInput.addEventListener("change", async () => {
   if (!file || !model || sending) return;
   const answer = await uploadFile("iz/" + model.tab + "/masks", file, () => {});
   masksInput.value = "";
-  take(answer, {});
+  take(answer);
 });
 
 // ---------------------------------------------------------------- settings
