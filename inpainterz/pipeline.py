@@ -578,16 +578,17 @@ def fill(
     stop = len(video) if stop is None else stop
     rims: deque[_Rim | None] = deque()  # one for each frame inside the inpainter
 
-    def masked() -> Generator[tuple[Frame, Mask, Mask]]:
+    def masked() -> Generator[tuple[Frame, LabelMap, Mask]]:
         with closing(prefetch(video.frames(start, stop))) as frames:
             for frame, labels in masks.replay(mark(frames, cuts)):
                 mask = chosen(labels, options.objects)
-                yield frame, mask, np.asarray((labels > 0) & ~mask)
+                kept = np.asarray((labels > 0) & ~mask)
+                yield frame, np.where(mask, labels, np.uint8(0)), kept
 
     def holes() -> Generator[tuple[Frame, Mask]]:
         auto = options.grow_px is None
         with closing(masked()) as taken:
-            completed = complete(taken) if auto else ((f, m) for f, m, _ in taken)
+            completed = complete(taken) if auto else ((f, g > 0) for f, g, _ in taken)
             for frame, mask in completed:
                 px = auto_grow_px(mask) if options.grow_px is None else options.grow_px
                 hole = grow(mask, px)
