@@ -172,7 +172,7 @@ def camera_motion(
     """The homography from a to b that the background follows, None where there is none to be seen.
 
     Something large in the middle may have more corners than all the background. So a second one is
-    fitted to the corners outside the middle, and what aligns the rim better is taken.
+    fitted to the corners outside the middle, and what aligns the rim best is taken.
 
     Args:
         a, b: (h, w) uint8 luma.
@@ -189,21 +189,25 @@ def camera_motion(
     start, end = start[keep], end[keep]
     rim_of = np.hypot(*((motion.grid(h, w) - (w / 2, h / 2)) / (_MIDDLE * w, _MIDDLE * h)).T).T > 1
     outside = np.hypot(*((start - (w / 2, h / 2)) / (_MIDDLE * w, _MIDDLE * h)).T) > 1
+    # a camera that stands still comes first: a smooth wall has few corners to say so
+    candidates = [np.eye(3)]
+    for chosen in (np.ones(len(start), np.bool_), outside):
+        if chosen.sum() >= 12:
+            matrix, _ = cv2.findHomography(start[chosen], end[chosen], cv2.USAC_MAGSAC, 1.5)
+            if matrix is not None:
+                candidates.append(np.asarray(matrix, np.float64))
+    if len(candidates) == 1:
+        return None
     best: motion.Homography | None = None
     least = np.inf
-    for chosen in (np.ones(len(start), np.bool_), outside):
-        if chosen.sum() < 12:
-            continue
-        matrix, _ = cv2.findHomography(start[chosen], end[chosen], cv2.USAC_MAGSAC, 1.5)
-        if matrix is None:
-            continue
+    for matrix in candidates:
         moved, seen = _brought(b, matrix)
         counted = seen & rim_of
         if counted.sum() < 0.1 * rim_of.sum():
             continue
         error = float(np.minimum(cv2.absdiff(a, np.asarray(moved, np.uint8))[counted], 40).mean())
         if error < (least if best is None else 0.93 * least):
-            best, least = np.asarray(matrix, np.float64), error
+            best, least = matrix, error
     return best
 
 
