@@ -211,7 +211,7 @@ def _require_mcp() -> None:
 
     if importlib.util.find_spec("mcp") is None:
         raise EngineUnavailable(
-            "MCP", "the package mcp is not installed", "Install it: pip install 'gradio[mcp]'"
+            "MCP", "the package mcp is not installed", "Install it: pip install -e '.[mcp]'"
         )
 
 
