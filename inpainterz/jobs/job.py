@@ -51,7 +51,7 @@ from inpainterz.errors import (
     PromptError,
     VideoEncodeError,
 )
-from inpainterz.jobs.memory import lower, release, resident_mb
+from inpainterz.jobs.memory import lower, release, resident_mb, share_arenas
 from inpainterz.jobs.order import (
     STAGES,
     EngineChoice,
@@ -281,6 +281,7 @@ class Job:
             VideoError: the source cannot be read or the target cannot be written.
             EngineError: an engine cannot run, or memory is not enough in any way known.
         """
+        share_arenas()
         with ExitStack() as opened:
             opened.enter_context(_locked(self.folder))
             limits = self.order.options.limits
@@ -768,27 +769,23 @@ class _Run:
         """What a tracker is shown before a stretch, as it remembers nothing.
 
         The prompts come first, in shots of their own: they say what things look like, not where
-        they are. Then the stretch before it is followed once more from the last frame that shows
-        all objects, if that is not more than `LEAD_FRAMES` ago; so a thing that has just left the
-        picture is known to have left it. Else the frame before it is all.
+        they are. Then up to `LEAD_FRAMES` before the stretch are followed once more, from a frame
+        that shows the objects well: so the tracker knows them, and what has just left the picture
+        is known to have left it. What was lost before that stays lost, unless it is recognised.
 
         Returns:
             the prompts' frames; the label maps of these and of all that follows; and the frame
             from which on the clip itself is followed.
         """
-        sizes, at = self.job.sizes, whole.index(stretch[0])
+        at = whole.index(stretch[0])
         earlier = [i for i in whole[:at] if i in labels]
         newest = {int(k): i for i in earlier for k in np.unique(labels[i]) if k}
-        begun = whole[(at - 1) // sizes.stretch_frames * sizes.stretch_frames : at]
-        first, seed = begun[-1], None
-        with MaskStore(self._stretch_folder(way, begun)) as store:
-            for index in begun[::-1][:LEAD_FRAMES]:
-                found = store.get(index)
-                assert found is not None
-                seed = found if seed is None else seed
-                if set(newest) <= {int(k) for k in np.unique(found)}:
-                    first, seed = index, found
-                    break
+        with closing(_Pass(self, way, whole)) as before:
+            window = whole[max(0, at - LEAD_FRAMES) : at]
+            first = _best_seen(before, window)
+            found = before.get(first)
+            assert found is not None
+            seed = found[0]
         followed = range(first, stretch[-1] + stretch.step, stretch.step)
         shown = {i: m for i, m in labels.items() if i in followed}
         taught = []
@@ -796,7 +793,7 @@ class _Run:
             if index not in followed:
                 taught.append(replace(self.video.frame(index), shot=-1 - place))
                 shown[index] = labels[index]
-        if seed is not None and seed.any():
+        if seed.any():
             shown[first] = seed
         return taught, shown, first
 
@@ -1079,6 +1076,32 @@ class _Pass:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+
+def _best_seen(tracked: _Pass, window: range) -> int:
+    """The earliest frame of a window in which all its objects are seen about as well as ever.
+
+    How well is told by the area of an object, as a share of its largest in the window, times the
+    tracker's confidence, for the object that fares worst. Without any object, the last frame.
+    """
+    areas: dict[int, dict[int, float]] = {}  # object -> frame -> area that can be trusted
+    for index in window:
+        found = tracked.get(index)
+        assert found is not None
+        labels, confidence = found
+        for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+            if label:
+                trust = confidence.get(int(label), 1.0)
+                areas.setdefault(int(label), {})[index] = float(count) * trust
+    if not areas:
+        return window[-1]
+    most = {label: max(seen.values()) or 1.0 for label, seen in areas.items()}
+    score = {
+        index: min(seen.get(index, 0.0) / most[label] for label, seen in areas.items())
+        for index in window
+    }
+    best = max(score.values())
+    return next(index for index in window if score[index] >= 0.8 * best)
 
 
 def _stretches(whole: range, length: int) -> Iterator[range]:
