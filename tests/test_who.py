@@ -75,7 +75,7 @@ def test_what_moves_is_found_and_nothing_else(pan: float) -> None:
     for index in (4, 6, 8, 20):
         for truth in masks[index]:
             best = max(seen[index].found, key=lambda d: overlap(d.mask, truth))
-            assert overlap(best.mask, truth) > 0.7 and best.score > 0.8
+            assert overlap(best.mask, truth) > 0.7 and best.score > 0.6
         for found in seen[index].found:
             x0, y0, x1, y1 = found.box
             assert 0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H
