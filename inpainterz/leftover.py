@@ -41,7 +41,6 @@ LEAST_REACH = 0.03
 MOST_ADDED = 2.0
 """More than so many times the mask's area is not a part that it lacks, but something else."""
 
-
 WHOLE = 0.7
 """A mask of at least this share of the largest ones around shows an object whole."""
 
@@ -58,6 +57,8 @@ class _Small:
     image: Image
     grey: npt.NDArray[np.uint8]
     labels: LabelMap
+    areas: dict[int, int]
+    """Object id -> pixels, of the objects that are there."""
 
     @property
     def mask(self) -> Mask:
@@ -99,7 +100,9 @@ def _reduced(frame: Frame, labels: LabelMap) -> _Small:
     if scale < 1:
         small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     image = np.asarray(image, np.uint8)
-    return _Small(frame.index, frame.shot, image, motion.grey(image), small)
+    counts = np.bincount(small.ravel(), minlength=1)
+    areas = {int(k): int(counts[k]) for k in np.flatnonzero(counts) if k}
+    return _Small(frame.index, frame.shot, image, motion.grey(image), small, areas)
 
 
 def _completed(
@@ -149,17 +152,15 @@ class _Gap:
 def _gaps(here: _Small, shot: list[_Small]) -> list[_Gap]:
     """The objects of a frame that have to be looked for, see `_Gap`."""
     found = []
-    for label in np.unique(np.concatenate([np.unique(o.labels) for o in shot])):
-        areas = {o.index: int((o.labels == label).sum()) for o in shot}
-        if label == 0 or not any(areas.values()):
-            continue
+    for label in sorted({label for o in shot for label in o.areas}):
+        areas = {o.index: o.areas.get(label, 0) for o in shot}
         whole = WHOLE * float(np.quantile([a for a in areas.values() if a], 0.75))
         if areas[here.index] >= whole:
             continue
         before = [o for o in shot if o.index < here.index and areas[o.index] >= whole]
         after = [o for o in shot if o.index > here.index and areas[o.index] >= whole]
         if before and after:
-            gap = _between(here, before[-1], after[0], int(label))
+            gap = _between(here, before[-1], after[0], label)
             if gap is not None:
                 found.append(gap)
     return found
