@@ -291,7 +291,8 @@ def fingerprint(video: VideoReader) -> JSON:
 
 def write_json(path: Path, data: JSON) -> None:
     """Write a file as a whole: it is there and right, or it is not there."""
-    write_bytes(path, json.dumps(data, indent=1).encode())
+    # in one line: with an indent, json would hold every number as a piece of text of its own
+    write_bytes(path, json.dumps(data).encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
