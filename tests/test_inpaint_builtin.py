@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+from inpainterz import motion
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background, blend
+from inpainterz.inpaint import background, blend, movers
 from inpainterz.inpaint.builtin import BuiltinInpainter, Options, create
 from inpainterz.types import Frame, Image, Inpainted, Mask, Origin
 
@@ -208,3 +209,78 @@ def test_boxes_merge_near_holes_and_part_far_ones() -> None:
     found = background.boxes(hole, 12)
     assert len(found) == 2
     assert found[0].slices == (slice(0, 37), slice(0, 52))
+
+
+def _texture(height: int, width: int, cell: int, seed: int) -> Image:
+    rng = np.random.default_rng(seed)
+    size = (height // cell + 2, width // cell + 2, 3)
+    coarse = rng.integers(20, 235, size).astype(np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def test_what_moves_behind_the_hole_is_followed_and_put_back(engine: BuiltinInpainter) -> None:
+    h, w = 100, 180
+    street, cart = _texture(h, w, 5, 3), _texture(60, 80, 7, 5)
+    clip, truth = [], []
+    for i in range(12):
+        plate = street.copy()
+        x = 30 + 4 * i
+        plate[20:80, x : x + 80] = cart
+        mask = np.zeros((h, w), np.bool_)
+        mask[40:56, 96:112] = True
+        image = plate.copy()
+        image[mask] = 128
+        clip.append((Frame(image, i, i, Fraction(1, 25)), mask))
+        truth.append(plate)
+    done = list(engine.inpaint(clip))
+    with_cart, without = [], []
+    for i in range(6, 10):
+        found = done[i].frame.image[mask].astype(int)
+        with_cart.append(np.abs(found - truth[i][mask]).mean())
+        without.append(np.abs(found - street[mask]).mean())
+    assert np.mean(with_cart) < 0.5 * np.mean(without), "the street shows where the cart passes"
+
+
+def test_a_hole_that_stands_still_does_not_hold_the_flow_back() -> None:
+    window = background.Window((H, W), motion_side_px=480, guard_px=3)
+    for i in range(2):
+        image = _plate(i, 4.0).copy()
+        hole = np.zeros((H, W), np.bool_)
+        hole[24:48, 40:70] = True
+        image[hole] = 128
+        window.record(Frame(image, i, i, Fraction(1, 25)), hole)
+    window.measure()
+    stray = window.stray(0).astype(np.float32)
+    assert stray[4:-4, 6:-6].max() < 0.8
+
+
+def test_only_what_can_be_told_speaks_of_motion() -> None:
+    still = _texture(48, 64, 4, 1)
+    a, b = motion.grey(still), motion.grey(still)
+    a[8:24, 8:32] = motion.grey(_texture(16, 24, 4, 2))
+    b = np.asarray(b).copy()
+    b[8:24, 11:35] = a[8:24, 8:32]
+    a[32:, :], b[32:, :] = 90, 90
+    flow = np.zeros((48, 64, 2), np.float32)
+    flow[8:24, 8:32, 0] = 3
+    flow[36:, :, 0] = 3  # over a flat floor, any flow explains the picture
+    stray = np.abs(flow[..., 0]) / 0.7
+    found = movers.evidence(a, b, flow, np.zeros_like(flow), stray, np.ones((48, 64), np.bool_))
+    assert (found[11:21, 11:29] == 1).all()
+    assert (found[40:46] == 0).all()
+    assert (found[10:28, 44:60] == -1).mean() > 0.9
+    moving = movers.moving(found, a, np.zeros((48, 64), np.bool_))
+    assert moving[11:21, 11:29].mean() > 0.95
+    assert not moving[10:46, 44:60].any()
+
+
+def test_motion_is_carried_on_under_the_hole() -> None:
+    flow = np.zeros((40, 60, 2), np.float32)
+    x = np.arange(60, dtype=np.float32)
+    flow[..., 0] = 2 + 0.02 * x
+    seen = np.zeros((40, 60), np.bool_)
+    seen[10:30, 5:25] = True
+    spread = movers.carry_on(flow, seen)
+    assert spread is not None
+    assert np.abs(spread[10:30, 25:45].astype(np.float32) - flow[10:30, 25:45]).max() < 0.3
+    assert movers.carry_on(flow, np.zeros_like(seen)) is None

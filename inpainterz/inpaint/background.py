@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz import motion
+from inpainterz.inpaint import movers
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.motion import Homography
 from inpainterz.types import Flow, Frame, Image, Mask
@@ -36,6 +37,8 @@ class Record:
     """(h, w, 3) at that size."""
     blocked: Mask
     """(h, w) at that size: the hole and its rim, where neither motion nor pixels are taken."""
+    near: Mask
+    """(h, w) at that size: the hole and its neighbourhood."""
     guard: npt.NDArray[np.uint8]
     """(H, W) uint8, 255 = the hole and its rim at source size."""
     link: Homography | None = None
@@ -46,6 +49,17 @@ class Record:
     backward: npt.NDArray[np.float16] | None = None
     stray: npt.NDArray[np.float16] | None = None
     """(h, w) motion against the camera; 1 = as much as parallax may explain."""
+    moving: npt.NDArray[np.float16] | None = None
+    """(h, w) 0..1 how surely a pixel belongs to something that moves on its own."""
+    evidence: npt.NDArray[np.float16] | None = None
+    """(h, w) evidence for that, see `movers`, negative = against."""
+    others_forward: npt.NDArray[np.float16] | None = None
+    """(h, w, 2) motion of such things to the next record, less the camera's; None = none seen."""
+    others_backward: npt.NDArray[np.float16] | None = None
+
+
+NEAR = 0.12
+"""How far around a hole other things' motion is looked at, as a share of the longer side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +148,12 @@ class Window:
         if hole.any():
             kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
             guard = np.asarray(cv2.dilate(guard, kernel), np.uint8)
-        blocked = cv2.resize(guard, self.small_size, interpolation=cv2.INTER_AREA) > 0
+        blocked = np.asarray(cv2.resize(guard, self.small_size, interpolation=cv2.INTER_AREA) > 0)
         if hole.any():
             blocked = cv2.dilate(blocked.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        made = Record(frame, hole, small, colours, np.asarray(blocked), guard)
+        far = cv2.distanceTransform((~blocked).astype(np.uint8), cv2.DIST_L2, 3)
+        near = np.asarray(far < NEAR * max(self.small_size))
+        made = Record(frame, hole, small, colours, np.asarray(blocked), near, guard)
         self.records.append(made)
         return made
 
@@ -187,14 +203,34 @@ class Window:
     def _measure(self, low: int) -> None:
         a, b = self.records[low], self.records[low + 1]
         w, h = self.small_size
-        there, back = motion.dense_flow(a.small, b.small), motion.dense_flow(b.small, a.small)
         to_a = self._shrunk(self.link(low + 1))
         camera_back = motion.homography_flow(to_a, h, w)
         camera_there = motion.homography_flow(np.asarray(np.linalg.inv(to_a), np.float64), h, w)
-        a.forward, a.stray = _background_flow(there, back, camera_there, a.blocked)
-        b.backward, stray = _background_flow(back, there, camera_back, b.blocked)
+        if _still(to_a, self.small_size):
+            there, back = motion.dense_flow(a.small, b.small), motion.dense_flow(b.small, a.small)
+        else:
+            there = camera_there + _residual_flow(a, b, camera_there)
+            back = camera_back + _residual_flow(b, a, camera_back)
+        a.forward, a.stray, reliable = _background_flow(there, back, camera_there, a.blocked)
+        b.backward, stray, reliable_back = _background_flow(back, there, camera_back, b.blocked)
         if b.stray is None:
             b.stray = stray
+        now = movers.evidence(
+            a.small, b.small, there, camera_there, a.stray.astype(np.float32), reliable
+        )
+        now_back = movers.evidence(
+            b.small, a.small, back, camera_back, stray.astype(np.float32), reliable_back
+        )
+        past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
+        total = np.clip(past + now, -3, 3)
+        b.evidence = movers.remembered(now_back, total, back, reliable_back).astype(np.float16)
+        moving = movers.moving(total, a.small, a.blocked)
+        a.moving = moving.astype(np.float16)
+        moving_back = movers.moving(b.evidence.astype(np.float32), b.small, b.blocked)
+        b.moving = moving_back.astype(np.float16)
+        seen, seen_back = moving & reliable & a.near, moving_back & reliable_back & b.near
+        a.others_forward = movers.carry_on(there - camera_there, np.asarray(seen))
+        b.others_backward = movers.carry_on(back - camera_back, np.asarray(seen_back))
 
     def stray(self, index: int) -> npt.NDArray[np.float16]:
         """(h, w) how far pixels of record `index` move against the camera; 1 = parallax may."""
@@ -211,16 +247,36 @@ class Window:
         if len(self.records) > 1:
             self.stray(len(self.records) - 1)
 
-    def onto_previous(self, index: int, box: Box) -> Floats:
-        """Positions (h, w, 2) in the record before of the box's pixels, along the background."""
-        _, at = next(iter(self.follow(index, -1, box, 1)))
-        return at
+    def onto_previous(self, index: int, box: Box, *, others: bool = False) -> Floats | None:
+        """Positions (h, w, 2) in the record before of the box's pixels, along the background.
+
+        With `others`, along what moves on its own; None if nothing of that kind is seen.
+        """
+        for _, at in self.follow(index, -1, box, 1, others=others):
+            return at
+        return None
 
     def _shrunk(self, matrix: Homography) -> Homography:
         up = np.diag([*self.scale, 1.0])
         return np.asarray(np.linalg.inv(up) @ matrix @ up)
 
-    def follow(self, start: int, step: int, box: Box, spacing: int) -> Iterator[tuple[int, Floats]]:
+    def moving(self, index: int) -> Floats:
+        """(h, w) 0..1 how surely pixels of record `index` belong to what moves on its own."""
+        self.measure()
+        found = self.records[index].moving
+        if found is None:
+            return np.zeros(self.records[index].small.shape, np.float32)
+        return found.astype(np.float32)
+
+    def others(self, index: int, step: int) -> npt.NDArray[np.float16] | None:
+        """Motion from record `index` to its neighbour of what moves on its own, if any is seen."""
+        self.residual(index, step)
+        record = self.records[index]
+        return record.others_forward if step > 0 else record.others_backward
+
+    def follow(
+        self, start: int, step: int, box: Box, spacing: int, *, others: bool = False
+    ) -> Iterator[tuple[int, Floats]]:
         """Positions in each further record of a grid of the box's pixels, along the flow.
 
         Yields:
@@ -233,7 +289,9 @@ class Window:
         scale = self.scale
         while 0 <= index + step < len(self.records):
             link = self.link(index) if step < 0 else np.linalg.inv(self.link(index + 1))
-            extra = self.residual(index, step)
+            extra = self.others(index, step) if others else self.residual(index, step)
+            if extra is None:
+                return
             small = at / scale
             low = np.floor(small.min((0, 1))).astype(int) - 1
             high = np.ceil(small.max((0, 1))).astype(int) + 2
@@ -253,9 +311,29 @@ class Window:
             yield index, at
 
 
+def _residual_flow(a: Record, b: Record, camera: Flow) -> Flow:
+    """Dense flow (h, w, 2) from a to b, less the camera's.
+
+    The second picture is first brought onto the first along the camera's motion, and either's
+    hole is filled with what the other shows there: an object that stands still in the picture,
+    or a painted hole, would drag the flow around it along. Under a still camera the plain flow is
+    better: what the object stirs up around it is then doubted, and rightly.
+    """
+    moved = np.asarray(motion.warp(b.small, camera), np.uint8)
+    shut = motion.warp(b.blocked.astype(np.uint8) * 255, camera, border=cv2.BORDER_CONSTANT)
+    hidden = np.asarray(shut) > 0
+    first = np.where(a.blocked, moved, a.small)
+    both = a.blocked & hidden
+    if both.any():
+        smooth = diffuse(first.astype(np.float32), ~both, sweeps=2)
+        first = np.where(both, smooth, first).astype(np.uint8)
+    second = np.where(hidden, first, moved)
+    return motion.dense_flow(first, second)
+
+
 def _background_flow(
     there: Flow, back: Flow, camera: Flow, blocked: Mask
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16], Mask]:
     """Flow less the camera's, spread under the hole, and the motion that is nobody's parallax."""
     extra = there - camera
     speed = cv2.magnitude(camera[..., 0], camera[..., 1])
@@ -265,7 +343,7 @@ def _background_flow(
     completed = diffuse(extra, np.asarray(reliable & (stray < 1)))
     flow = np.where((reliable & (stray >= 1))[..., None], extra, completed)
     seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked, sweeps=1)
-    return flow.astype(np.float16), seen.astype(np.float16)
+    return flow.astype(np.float16), seen.astype(np.float16), np.asarray(reliable)
 
 
 def _still(matrix: Homography, size: tuple[int, int]) -> bool:
@@ -338,6 +416,9 @@ STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 44, 52, 61, 72, 85
 WAIT = (0, 0, 5, 14)
 """Frames between a pixel's consecutive samples of one direction: later ones are there to vote."""
 
+OTHERS_REACH = 26
+"""How far, in frames, things that move on their own are followed."""
+
 ASTRAY = 1.0
 """Motion against the camera, in units of what parallax explains, from which a sample is suspect."""
 
@@ -371,6 +452,10 @@ def gather(window: Window, index: int, box: Box) -> Layers:
     window.measure()
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(collect, (False, False, True, True), (-1, 1, -1, 1)))
+    return _layers(made, hole)
+
+
+def _layers(made: list[_Stack], hole: Mask) -> Layers:
     h, w = hole.shape
     kept = [(s, k) for s in made for k in range(len(WAIT)) if s.there[k].any()]
     if not kept:
@@ -386,6 +471,36 @@ def gather(window: Window, index: int, box: Box) -> Layers:
         np.stack([s.stray[k] for s, k in kept]),
         np.array([s.flow for s, _ in kept]),
     )
+
+
+def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats, Mask] | None:
+    """Sample what moves on its own and is partly hidden by a hole: see `gather`.
+
+    Returns:
+        The samples; (h, w) 0..1 how surely such a thing covers the pixel; and where that could
+        be said. None if nothing moves near the hole.
+    """
+    record = window.records[index]
+    hole = record.hole[box.slices]
+    surroundings = _Surroundings(window, index, box)
+    if (surroundings.moving & surroundings.free).sum() < 30:
+        return None
+
+    def collect(step: int) -> _Stack:
+        stack = _Stack(hole, False)
+        for j, at in window.follow(index, step, box, 2, others=True):
+            lag = abs(j - index)
+            if lag > OTHERS_REACH:
+                break
+            if lag in STEPS:
+                surroundings.add(stack, j, lag, None, at - box.grid()[::2, ::2], others=True)
+        return stack
+
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(collect, (-1, 1)))
+    votes = made[0].votes + made[1].votes
+    share = votes[..., 0] / (votes[..., 1] + 0.15)
+    return _layers(made, hole), np.asarray(share, np.float32), np.asarray(votes[..., 1] > 0.05)
 
 
 class _Stack:
@@ -404,6 +519,8 @@ class _Stack:
         self.depth = np.zeros((h, w), np.int8)
         self.due = np.where(hole, 0, 10**6).astype(np.int32)
         """The least lag at which a pixel takes its next sample."""
+        self.votes = np.zeros((h, w, 2), np.float32)
+        """Weighted votes that something moving covers the pixel, and all votes."""
 
     def full(self) -> bool:
         return not (self.depth[self.hole] < len(WAIT)).any()
@@ -442,7 +559,8 @@ class _Surroundings:
         self.radius = max(h, w) / 2
         self.target = self._colours(record, self.coarse)
         self.free = visible(record, self.coarse)
-        self.luma = _luma(self.target)
+        self.smooth = np.asarray(cv2.GaussianBlur(_luma(self.target), (0, 0), 1.0), np.float32)
+        self.moving = look(window.moving(index), self.coarse / window.scale) > 0.5
 
     def _colours(self, record: Record, at: Floats) -> Floats:
         return look(record.colours, at / self.window.scale)
@@ -453,10 +571,17 @@ class _Surroundings:
         return np.asarray((at - corner) / step, np.float32)
 
     def add(
-        self, stack: _Stack, j: int, lag: int, matrix: Homography | None, shift: Floats | None
+        self,
+        stack: _Stack,
+        j: int,
+        lag: int,
+        matrix: Homography | None,
+        shift: Floats | None,
+        *,
+        others: bool = False,
     ) -> None:
         """Sample record j where the stack wants it, along a homography or displacements."""
-        want = stack.wants(lag)
+        want = stack.hole if others else stack.wants(lag)
         if not want.any():
             return
         record = self.window.records[j]
@@ -472,7 +597,7 @@ class _Surroundings:
         here = np.ascontiguousarray(self.grid[part])
         if not (visible(record, place(here)) & want[part]).any():
             return
-        nudge, correction = self._match(record, place)
+        nudge, correction = self._match(record, place, others)
         local = (here - self.centre) / self.radius
         at = place(here + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2])
         seen = visible(record, at) & want[part]
@@ -481,7 +606,16 @@ class _Surroundings:
         h, w = self.box.shape
         wide = look(correction, self._within(here, self.step))
         pixels = look(record.frame.image, at, cv2.INTER_CUBIC) + wide[..., :3]
-        stray = look(self.window.stray(j).astype(np.float32), at / self.window.scale)
+        if others:
+            assert record.moving is not None
+            there = look(record.moving.astype(np.float32), at / self.window.scale)
+            weight = np.exp(-lag / 10 - (wide[..., 3] / 12) ** 2) * seen
+            stack.votes[part] += np.dstack([weight * there, weight])
+            seen &= (there > 0.5) & stack.wants(lag)[part]
+            stray = np.zeros_like(there)
+        else:
+            stray = look(self.window.stray(j).astype(np.float32), at / self.window.scale)
+            stray = np.maximum(stray, 2 * look(self.window.moving(j), at / self.window.scale))
         whole = np.zeros((h, w, 3), np.float32)
         where = np.zeros((h, w), np.bool_)
         mismatch, wandering = np.zeros((2, h, w), np.float32)
@@ -489,15 +623,26 @@ class _Surroundings:
         mismatch[part], wandering[part] = wide[..., 3], stray
         stack.put(where, lag, whole, mismatch, wandering)
 
-    def _match(self, record: Record, place: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+    def _match(
+        self, record: Record, place: Callable[[Floats], Floats], others: bool
+    ) -> tuple[Floats, Floats]:
         """How record's picture is best moved onto the surroundings, and what then still differs.
 
         Returns:
             (3, 2) float32 affine correction: offset, change along x and along y in source pixels;
             (h, w, 4) float32 on the coarse grid: colour to be added, and the mismatch in levels.
         """
+
+        def fitting(at: Floats) -> Mask:
+            both = visible(record, at) & self.free
+            if others:
+                assert record.moving is not None
+                there = look(record.moving.astype(np.float32), at / self.window.scale) > 0.5
+                both = both & there & self.moving
+            return np.asarray(both)
+
         at = place(self.coarse)
-        usable = visible(record, at) & self.free
+        usable = fitting(at)
         sample = self._colours(record, at)
         nudge = np.zeros((3, 2), np.float32)
         h, w = usable.shape
@@ -506,13 +651,19 @@ class _Surroundings:
                 [np.zeros((h, w, 3), np.float32), np.full((h, w), 32, np.float32)]
             )
         nudge = _affine(
-            self.luma, _luma(sample), usable, self.coarse, self.centre, self.radius, self.step
+            self.smooth,
+            cv2.GaussianBlur(_luma(sample), (0, 0), 1.0),
+            usable,
+            self.coarse,
+            self.centre,
+            self.radius,
+            self.step,
         )
         if nudge.any():
             local = (self.coarse - self.centre) / self.radius
             moved = self.coarse + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2]
             at = place(moved)
-            usable = visible(record, at) & self.free
+            usable = fitting(at)
             sample = self._colours(record, at)
         difference = self.target - sample
         red, green, blue = cv2.split(cv2.absdiff(self.target, sample))
@@ -530,33 +681,46 @@ class _Surroundings:
 def _affine(
     a: Floats, b: Floats, usable: Mask, at: Floats, centre: Floats, radius: float, step: int
 ) -> Floats:
-    """The small affine motion (3, 2) from a to b, source pixels, by robust Gauss-Newton steps."""
-    a, b = cv2.GaussianBlur(a, (0, 0), 1.0), cv2.GaussianBlur(b, (0, 0), 1.0)
+    """The small affine motion (3, 2) from a to b, source pixels, by robust Gauss-Newton steps.
+
+    The slopes are those of a, which stays (Baker and Matthews, Lucas-Kanade 20 Years On, IJCV
+    2004, section 3.2); both pictures are given smoothed.
+    """
     solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     nothing = np.zeros((3, 2), np.float32)
-    if solid.sum() < 60:
+    rows, columns = np.nonzero(solid)
+    if len(rows) < 60:
         return nothing
-    local = (at - centre) / radius
-    basis = np.dstack([np.ones_like(local[..., 0]), local])
+    few = np.s_[:: max(1, len(rows) // 2500)]
+    rows, columns = rows[few], columns[few]
+    gx = cv2.Sobel(a, cv2.CV_32F, 1, 0, scale=1 / 8)[rows, columns] / step
+    gy = cv2.Sobel(a, cv2.CV_32F, 0, 1, scale=1 / 8)[rows, columns] / step
+    local = (at[rows, columns] - centre) / radius
+    inside = np.hstack([np.ones((len(rows), 1), np.float32), local])
+    jacobian = np.hstack([inside * gx[:, None], inside * gy[:, None]])
+    here, wanted = np.stack([columns, rows], 1).astype(np.float32), a[rows, columns]
     total, best, least = nothing.copy(), nothing, np.inf
-    for _ in range(4):
-        flow = np.asarray(basis @ total, np.float32)
-        moved = np.asarray(motion.warp(b, np.asarray(flow / step, np.float32)), np.float32)
-        rest = (a - moved)[solid]
+    for _ in range(5):
+        spots = here + (inside @ total) / step
+        moved = cv2.remap(
+            b,
+            spots[:, None, 0],
+            spots[:, None, 1],
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        rest = wanted - moved[:, 0]
         rest = rest - np.median(rest)
-        error = float(np.minimum(np.abs(rest), 20).mean())
-        if error >= least - 0.01:
+        size = np.abs(rest)
+        error = float(np.minimum(size, 20).mean())
+        if error >= least - 0.02:
             break
         best, least = total.copy(), error
-        gx = cv2.Sobel(moved, cv2.CV_32F, 1, 0, scale=1 / 8)[solid] / step
-        gy = cv2.Sobel(moved, cv2.CV_32F, 0, 1, scale=1 / 8)[solid] / step
-        weight = 1 / (1 + (rest / 8) ** 2)
-        inside = basis[solid]
-        jacobian = np.hstack([inside * gx[:, None], inside * gy[:, None]])
-        normal = (jacobian * weight[:, None]).T @ jacobian
+        weighted = jacobian / (1 + (rest / 8) ** 2)[:, None]
+        normal = weighted.T @ jacobian
         # a weak pull to zero: a flat surrounding must not send the sample away
-        normal += np.eye(6) * (0.02 * np.trace(normal) / 6 + 1e-3)
-        change = np.linalg.solve(normal, (jacobian * weight[:, None]).T @ rest)
+        normal += np.eye(6, dtype=np.float32) * (0.02 * np.trace(normal) / 6 + 1e-3)
+        change = np.linalg.solve(normal, weighted.T @ rest)
         total = total + change.reshape(2, 3).T.astype(np.float32)
         if np.abs(total).max() > 8 * step:
             break

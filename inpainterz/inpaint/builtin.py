@@ -4,6 +4,8 @@ For each frame, candidates for its hole are fetched from other frames of the sho
 motions (see `inpaint.background`), brought to its exposure, and compared with one another: the
 background is what most candidates agree on and what continues the surroundings. What no frame
 shows is completed once and then carried along the background's motion, so that it stays still.
+Another thing that moves and is partly hidden by the hole is a layer of its own before the scene
+(see `inpaint.movers`): it is followed along its own motion and put back over the background.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ import numpy as np
 from inpainterz.errors import InputError, OptionError
 from inpainterz.inpaint import background
 from inpainterz.inpaint.background import Box, Window
-from inpainterz.inpaint.blend import Floats, diffuse, level_gap
-from inpainterz.inpaint.choose import Choice, choose
-from inpainterz.inpaint.patches import complete
+from inpainterz.inpaint.blend import Floats, diffuse
+from inpainterz.inpaint.choose import choose
+from inpainterz.inpaint.layer import Carried, Layer, carry, levels, refill
 from inpainterz.types import Frame, Inpainted, Mask, Origin
+
+STEADY = 0.5
+"""How much of the outline of a moving thing is kept from the frame before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Options:
     """Nothing is taken this close to another frame's hole, pixels: it rings there."""
     margin_px: int = 32
     """How much of the surroundings is compared around a hole, pixels."""
-    memory_mb: int = 600
+    memory_mb: int = 800
     """Frames kept for borrowing take at most about this, MiB; large frames shorten the reach."""
 
     def __post_init__(self) -> None:
@@ -103,16 +108,18 @@ class _Shot:
         self.number = number
         self.options = options
         self.window = Window(size, motion_side_px=options.motion_side_px, guard_px=options.guard_px)
-        # image, hole and guard at source size, and two half-precision flows of the small size
+        # image, hole and guard at source size; masks, pictures and four flows of the small size
         w, h = self.window.small_size
-        frame_bytes = size[0] * size[1] * 5 + w * h * 10
+        frame_bytes = size[0] * size[1] * 5 + w * h * 28
         affordable = max(2, (options.memory_mb << 20) // frame_bytes - 1)
         total = options.lookahead_frames + options.reach_frames
         share = min(1.0, affordable / max(1, total))
         self.ahead = int(options.lookahead_frames * share)
         self.back = int(options.reach_frames * share)
-        self.last: Frame | None = None
-        """The frame that came out last, where its hole was filled."""
+        self.scene: Layer | None = None
+        """What was behind the hole and behind other things in the frame that came out last."""
+        self.others: Layer | None = None
+        """And the other things that move."""
         self.next = 0
         """Number in the window of the frame that comes out next."""
 
@@ -134,7 +141,7 @@ class _Shot:
         if record.hole.any():
             result = self._fill(self.next)
         else:
-            self.last = record.frame
+            self.scene, self.others = self._layers(self.next)
         self.next += 1
         excess = self.next - self.back
         if excess > 0:
@@ -147,65 +154,69 @@ class _Shot:
         image = record.frame.image.copy()
         origin = np.zeros(record.hole.shape, np.uint8)
         confidence = np.zeros(record.hole.shape, np.uint8)
+        scene, others = self._layers(index)
         for box in background.boxes(record.hole, self.options.margin_px):
             crop = box.slices
             hole = record.hole[crop]
-            fill, trust = self._complete(index, box)
-            image[crop][hole] = np.clip(np.rint(fill[hole]), 0, 255).astype(np.uint8)
+            fill, trust = self._complete(index, box, scene, others)
+            image[crop][hole] = levels(fill[hole])
             origin[crop][hole] = np.where(trust[hole] > 0.5, Origin.SEEN, Origin.INVENTED)
             confidence[crop][hole] = np.rint(255 * trust[hole]).astype(np.uint8)
+        self.scene, self.others = scene, others
         old = record.frame
-        self.last = Frame(image, old.index, old.pts, old.time_base, old.shot)
-        return Inpainted(self.last, origin, confidence)
+        done = Frame(image, old.index, old.pts, old.time_base, old.shot)
+        return Inpainted(done, origin, confidence)
 
-    def _complete(self, index: int, box: Box) -> tuple[Floats, Floats]:
-        """Fill one box: the pixels (h, w, 3), and how far they are another frame's (h, w) 0..1."""
+    def _layers(self, index: int) -> tuple[Layer, Layer]:
+        """What record `index` shows outside its hole: the scene, and what moves before it."""
         record = self.window.records[index]
-        hole = record.hole[box.slices]
-        target = record.frame.image[box.slices].astype(np.float32)
-        carried, valid = self._carried(index, box)
-        choice = choose(background.gather(self.window, index, box), carried)
+        h, w = self.window.size
+        moving = cv2.resize(self.window.moving(index), (w, h), interpolation=cv2.INTER_LINEAR)
+        rim = np.ones((5, 5), np.uint8)
+        away = cv2.dilate((moving > 0.3).astype(np.uint8), rim) > 0
+        theirs = np.asarray(away & ~record.hole)
+        number, image = record.frame.index, record.frame.image
+        share = theirs.astype(np.float32)
+        scene = Layer(number, image.copy(), np.asarray(~record.hole & ~away), 1 - share)
+        return scene, Layer(number, image.copy(), theirs, share)
+
+    def _complete(self, index: int, box: Box, scene: Layer, others: Layer) -> tuple[Floats, Floats]:
+        """Fill one box: the pixels (h, w, 3), and how far they are another frame's (h, w) 0..1.
+
+        What was found is noted in the two layers.
+        """
+        crop = box.slices
+        hole = self.window.records[index].hole[crop]
+        alpha = np.zeros(box.shape, np.float32)
+        found = background.gather_others(self.window, index, box)
+        if found is not None:
+            samples, share, voted = found
+            earlier = self._carried(index, box, self.others, others=True)
+            chosen = choose(samples, earlier.pixels, earlier.valid)
+            told = np.asarray(np.where(hole, voted, (scene.known | others.known)[crop]))
+            share = diffuse(np.where(hole, share, others.share[crop]).astype(np.float32), told)
+            # where no frame shows it, a thing goes on as it is around
+            firm = np.where(hole, chosen.trust, 1).astype(np.float32)
+            firm = diffuse(firm, np.asarray(~hole | samples.there.any(0)))
+            share = np.minimum(share, firm)
+            if earlier.valid.any():
+                share = (1 - STEADY) * share + STEADY * earlier.share
+            share = cv2.GaussianBlur(share.astype(np.float32), (0, 0), 1.0)
+            alpha = np.where(hole, np.clip(4 * share - 1.5, 0, 1), 0).astype(np.float32)
+        before = self._carried(index, box, self.scene, others=False)
+        choice = choose(background.gather(self.window, index, box), before.pixels, before.valid)
+        fill = refill(scene, box, hole, alpha < 0.98, choice, before)
         trust = choice.trust
-        invented = self._invent(target, hole, choice, carried, valid)
-        fill = choice.pixels * trust[..., None] + invented * (1 - trust[..., None])
-        if carried is not None:
-            # the noise of the choice, not the picture's motion: only small steps are damped
-            step = cv2.blur(level_gap(carried, np.asarray(fill, np.float32)), (3, 3))
-            damp = np.where(valid, 0.5 * np.exp(-((step / 10) ** 2)), 0)
-            fill = fill + damp[..., None] * (carried - fill)
+        if alpha.max() > 0.02:
+            others.share[crop] = np.where(hole, alpha, others.share[crop])
+            theirs = refill(others, box, hole, alpha > 0.02, chosen, earlier)
+            fill = fill + alpha[..., None] * (theirs - fill)
+            trust = trust * (1 - alpha) + alpha * chosen.trust
         return np.asarray(fill, np.float32), np.where(hole, trust, 0).astype(np.float32)
 
-    def _carried(self, index: int, box: Box) -> tuple[Floats | None, Mask]:
-        """The last filled frame moved onto a box of this one, and where that is inside it."""
-        if (
-            self.last is None
-            or index == 0
-            or (self.last.index != self.window.records[index - 1].frame.index)
-        ):
-            return None, np.zeros(box.shape, np.bool_)
-        at = self.window.onto_previous(index, box)
-        h, w = self.last.image.shape[:2]
-        x, y = at[..., 0], at[..., 1]
-        inside = (x >= 0) & (y >= 0) & (x <= w - 1) & (y <= h - 1)
-        return background.look(self.last.image, at, cv2.INTER_CUBIC), np.asarray(inside)
-
-    def _invent(
-        self, target: Floats, hole: Mask, choice: Choice, carried: Floats | None, valid: Mask
-    ) -> Floats:
-        """What stands where no sample can be believed: what stood there before, else new."""
-        seen = hole & (choice.trust > 0.5)
-        known = ~hole | seen
-        pixels = np.where(seen[..., None], choice.pixels, target)
-        if carried is not None:
-            keep = valid & ~known
-            if keep.any():
-                # its texture stays, its level follows what is around it now
-                step = np.clip(pixels - carried, -40, 40).astype(np.float32)
-                step = diffuse(step, np.asarray(known & valid))
-                pixels = np.where(keep[..., None], carried + step, pixels)
-            known |= keep
-        if known.all():
-            return np.asarray(pixels, np.float32)
-        if not known.any():
-            return np.full_like(target, 128)
-        return complete(np.asarray(pixels, np.float32), ~known, np.asarray(known))
+    def _carried(self, index: int, box: Box, layer: Layer | None, *, others: bool) -> Carried:
+        """A layer as the frame before knew it, moved onto a box along its motion."""
+        at = None
+        if index > 0 and layer and layer.index == self.window.records[index - 1].frame.index:
+            at = self.window.onto_previous(index, box, others=others)
+        return carry(layer, at, box.shape)

@@ -18,7 +18,8 @@ LEVELS = 14.0
 STAY = 1.0
 """What it costs a sample to differ from the frame before by 24 levels or more."""
 
-DOUBT = 3.0
+
+DOUBT = 2.6
 """From this sum of doubts on, a spot is better invented than borrowed; see `choose`."""
 
 
@@ -32,7 +33,7 @@ class Choice:
     """(h, w) float32, 0 = no sample that can be believed .. 1 = certain."""
 
 
-def choose(layers: Layers, carried: Floats | None) -> Choice:
+def choose(layers: Layers, carried: Floats, valid: Mask) -> Choice:
     """Weigh the samples of each pixel and blend those that agree with the best one.
 
     A sample is good when others support it (other moving things pass, the background stays), when
@@ -41,7 +42,8 @@ def choose(layers: Layers, carried: Floats | None) -> Choice:
 
     Args:
         layers: what other frames offer.
-        carried: (h, w, 3) float32, the last filled frame moved onto this one, if there is one.
+        carried: (h, w, 3) float32, the same layer of the frame before moved onto this one.
+        valid: (h, w) bool, where it was known.
     """
     n = len(layers.pixels)
     h, w = layers.there.shape[1:]
@@ -59,10 +61,10 @@ def choose(layers: Layers, carried: Floats | None) -> Choice:
     doubt = 2.0 * (1 - support) + 1.5 * np.minimum(layers.mismatch[coarse], 24.0) / 24.0
     cost = doubt + 0.4 * stray + 0.5 * layers.flow[:, None, None]
     cost += np.log2(1 + layers.lag[coarse]) / 3.0
-    if carried is not None:
+    if valid.any():
         before = np.ascontiguousarray(carried[coarse[1:]])
         step = np.stack([level_gap(p, before) for p in pixels])
-        cost += STAY * np.minimum(step, 24.0) / 24.0
+        cost += STAY * np.minimum(step, 24.0) / 24.0 * valid[coarse[1:]]
     cost = _smoothed(np.asarray(cost, np.float32), there)
     best = cost.argmin(0)
     rows, columns = np.indices(best.shape)

@@ -1,0 +1,130 @@
+"""One layer of the picture behind the hole, the scene or what moves before it, from frame to frame.
+
+Each layer remembers what it showed in the frame before. A pixel that no frame shows is invented
+once and then carried along the layer's own motion, so that it stays where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from inpainterz.inpaint.background import Box, look
+from inpainterz.inpaint.blend import Floats, diffuse, level_gap
+from inpainterz.inpaint.choose import Choice
+from inpainterz.inpaint.patches import complete
+from inpainterz.types import Image, Mask
+
+DAMPING = 0.5
+"""How much of a small difference to the frame before is taken for noise of the choice."""
+
+
+@dataclass(eq=False)
+class Layer:
+    """A layer as one frame knows it."""
+
+    index: int
+    """Of the frame."""
+    image: Image
+    """(H, W, 3), what stands where nothing is known does not matter."""
+    known: Mask
+    """(H, W) bool."""
+    share: Floats
+    """(H, W) float32 0..1, how far the layer hides what is behind it."""
+
+    def keep(self, box: Box, fill: Floats, known: Mask) -> None:
+        """Note what was found in a box: pixels (h, w, 3) and where they are known."""
+        crop = box.slices
+        new = known & ~self.known[crop]
+        self.image[crop][new] = levels(fill[new])
+        self.known[crop] = known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """A layer of the frame before, moved onto a box of this one."""
+
+    pixels: Floats
+    """(h, w, 3) float32."""
+    valid: Mask
+    """(h, w) bool, where the layer was known."""
+    share: Floats
+    """(h, w) float32, see `Layer`."""
+
+
+def carry(layer: Layer | None, at: Floats | None, shape: tuple[int, int]) -> Carried:
+    """A layer seen at positions (h, w, 2) of its frame; nothing, if either is missing."""
+    if layer is None or at is None:
+        share = np.zeros(shape, np.float32)
+        return Carried(np.zeros((*shape, 3), np.float32), np.zeros(shape, np.bool_), share)
+    known = cv2.remap(
+        layer.known.astype(np.uint8) * 255,
+        at[..., 0],
+        at[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    pixels = look(layer.image, at, cv2.INTER_CUBIC)
+    return Carried(pixels, np.asarray(known > 250), look(layer.share, at))
+
+
+def refill(
+    layer: Layer, box: Box, hole: Mask, wanted: Mask, choice: Choice, before: Carried
+) -> Floats:
+    """Fill a layer in a box, and note in the layer what was found.
+
+    Args:
+        layer: of this frame; its image is right where it is known.
+        box: where.
+        hole: (h, w) bool.
+        wanted: (h, w) bool, the part of the hole where something must stand in the end.
+        choice: what other frames show there.
+        before: the layer of the frame before.
+
+    Returns:
+        (h, w, 3) float32.
+    """
+    target = layer.image[box.slices].astype(np.float32)
+    outside = layer.known[box.slices]
+    # behind what stands in front of this layer beside the hole, only the past can tell
+    aside = ~hole & ~outside & before.valid
+    target = np.where(aside[..., None], before.pixels, target)
+    known = outside | aside
+    trust = choice.trust[..., None]
+    invented = _invent(target, hole & wanted, known, choice, before)
+    fill = np.asarray(choice.pixels * trust + invented * (1 - trust), np.float32)
+    # the noise of the choice, not the picture's motion: only small steps are damped
+    step = cv2.blur(level_gap(before.pixels, fill), (3, 3))
+    damp = np.where(before.valid & hole, DAMPING * np.exp(-((step / 10) ** 2)), 0)
+    fill = fill + damp[..., None] * (before.pixels - fill)
+    fill = np.asarray(np.where(hole[..., None], fill, target), np.float32)
+    layer.keep(box, fill, np.asarray((hole & (wanted | (choice.trust > 0.5))) | known))
+    return fill
+
+
+def _invent(target: Floats, wanted: Mask, outside: Mask, choice: Choice, before: Carried) -> Floats:
+    """What stands where no sample can be believed: what stood there before, else new."""
+    seen = wanted & (choice.trust > 0.5)
+    known = outside | seen
+    pixels = np.where(seen[..., None], choice.pixels, target).astype(np.float32)
+    keep = before.valid & wanted & ~known
+    if keep.any():
+        # its texture stays, its level follows what is around it now
+        step = np.clip(pixels - before.pixels, -40, 40).astype(np.float32)
+        step = diffuse(step, np.asarray(known & before.valid))
+        pixels = np.where(keep[..., None], before.pixels + step, pixels).astype(np.float32)
+        known = known | keep
+    left = wanted & ~known
+    if not left.any():
+        return pixels
+    if not known.any():
+        return np.full_like(target, 128)
+    return complete(pixels, np.asarray(left), np.asarray(known))
+
+
+def levels(values: Floats) -> Image:
+    """Rounded to (..., 3) uint8."""
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
