@@ -391,7 +391,7 @@ def test_on_a_phone_a_bad_file_and_a_cancelled_job(
     assert "bad.mp4" in told and "is not a video" in told
     assert "Traceback" not in page.content() and str(server.temp) not in page.content()
 
-    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 120, 3)).path)
+    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 70, 3)).path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     tab.check()
     tab.click(*centre(SCENE, 0), touch=True)
@@ -419,7 +419,7 @@ def test_a_job_survives_a_reload_and_belongs_to_one(
     browser: Any, server: Server, tmp_path: Path
 ) -> None:
     tab = Tab(browser, server)
-    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 100, 3)).path)
+    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 70, 3)).path)
     tab.click(*centre(SCENE, 0))
     tab.page.click("#track")
     tab.page.wait_for_selector(".iz-progress")

@@ -17,7 +17,7 @@ import clips
 import numpy as np
 import pytest
 
-from inpainterz.errors import JobNotFound, OptionError, QueueFull
+from inpainterz.errors import InputError, JobNotFound, OptionError, QueueFull
 from inpainterz.pipeline import Engines
 from inpainterz.types import Tracked
 from inpainterz.ui import handlers, render
@@ -160,6 +160,10 @@ def test_starting_over_in_mid_job_leaves_nothing(desk: Desk, clip: Path) -> None
     assert actions({"do": "again", "tab": session.id}, ANN) == {"model": None}
     until(lambda: not session.folder.exists() and session.job is None)
     assert actions({"do": "look", "tab": session.id}, ANN)["gone"]
+    for late in (lambda: handlers.thumbnail(session, 3), lambda: render.model(session)):
+        with pytest.raises((InputError, OSError)):  # a picture that was asked for before
+            late()
+    assert not session.folder.exists()
     with pytest.raises(JobNotFound):
         desk.find(session.id, ANN)
 

@@ -110,7 +110,7 @@ class Actions:
 
     def fail(self, session: Session | None, error: Exception) -> Model:
         """The answer where something went wrong: a sentence, never a trace."""
-        if session is not None and not session.folder.is_dir():  # dropped meanwhile
+        if session is not None and session.closed:  # dropped meanwhile
             return {"gone": True, "notice": ""}
         if isinstance(error, InpainterzError):
             text = str(error) if session is None else sentence(session, error)

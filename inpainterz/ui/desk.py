@@ -216,7 +216,7 @@ class Desk:
                     session.notice = sentence(session, error)
                     job.failed = True
                 except Exception:
-                    if session.folder.is_dir():  # else it was dropped meanwhile
+                    if not session.closed:  # else it was dropped meanwhile
                         log.exception("a job of the page failed")
                     session.notice = SORRY
                     job.failed = True

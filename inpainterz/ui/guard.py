@@ -157,6 +157,9 @@ class Guard:
                 await self._app(scope, self._measured(request, receive), dressed)
         except ClientDisconnect:
             return
+        except _FileGone:
+            if not started:
+                await PlainTextResponse("it is deleted just now", 404)(scope, receive, dressed)
         except _TooLong:
             if not started:
                 await PlainTextResponse("too long", 413)(scope, receive, dressed)
@@ -239,16 +242,15 @@ class Guard:
             return await anyio.to_thread.run_sync(self._served, session, parts[1:])
         except InpainterzError:
             return PlainTextResponse("there is no such picture", 404)
-        except OSError:
-            if session.folder.is_dir():
+        except Exception:
+            if not session.closed:
                 raise
             return PlainTextResponse("it is deleted just now", 404)
 
     def _served(self, session: Session, parts: list[str]) -> Response:
         match parts:
             case ["frame", name] if (frame := _frame(name)) is not None:
-                path = handlers.picture(session, frame)
-                return _file(path, "image/jpeg", keep=True)
+                return _picture(handlers.picture(session, frame).read_bytes(), keep=True)
             case ["thumb", name] if (frame := _frame(name)) is not None:
                 return _picture(handlers.thumbnail(session, frame))
             case ["found", name] if (item := _frame(name)) is not None:
@@ -259,7 +261,7 @@ class Guard:
                 found = file_of(session, what)
                 if found is not None and found[0].is_file():
                     path, download = found
-                    return _file(path, None, name=path.name if download else "")
+                    return _file(path, name=path.name if download else "")
         return PlainTextResponse("there is no such file", 404)
 
     async def _upload(
@@ -344,6 +346,22 @@ class Guard:
             raise InputError("the file is empty", "Choose another")
 
 
+class _FileGone(Exception):
+    """A file was deleted while it was served."""
+
+
+class _Served(FileResponse):
+    """A file that may be deleted meanwhile: its owner started over."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except (OSError, RuntimeError) as error:
+            if Path(self.path).is_file():
+                raise
+            raise _FileGone from error
+
+
 class _TooLong(Exception):
     """A body is longer than it may be."""
 
@@ -396,18 +414,18 @@ def _ending(name: str) -> str:
     return ending if len(ending) <= 6 and ending[1:].isalnum() and ending.isascii() else ""
 
 
-def _picture(data: bytes) -> Response:
-    return Response(data, media_type="image/jpeg", headers={"cache-control": "private, no-store"})
+def _picture(data: bytes, *, keep: bool = False) -> Response:
+    how = "private, max-age=3600" if keep else "private, no-store"
+    return Response(data, media_type="image/jpeg", headers={"cache-control": how})
 
 
-def _file(path: Path, kind: str | None, *, name: str = "", keep: bool = False) -> Response:
+def _file(path: Path, *, name: str = "") -> Response:
     """A file, with ranges; to be saved under a name, or shown where there is none."""
-    return FileResponse(
+    return _Served(
         path,
-        media_type=kind,
         filename=name or None,
         headers={
-            "cache-control": "private, max-age=3600" if keep else "private, no-cache",
+            "cache-control": "private, no-cache",
             # compressing would take the ranges away by which films are sought in
             "content-encoding": "identity",
         },

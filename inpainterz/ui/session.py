@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from inpainterz.engines import Embedding, Stage
+from inpainterz.errors import InputError
 from inpainterz.masks import MaskStore, decode_labels
 from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
 from inpainterz.who import Item
@@ -173,6 +174,8 @@ class Session:
     """Of `time.monotonic`, when its owner was last heard of."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     """Held while a handler changes it."""
+    closed: bool = False
+    """Its folder is deleted; whoever still works on it may find nothing there."""
     phase: Phase = "clip"
     clip: Clip | None = None
     frame: int = 0
@@ -232,6 +235,7 @@ class Session:
 
     def close(self) -> None:
         """Stop what runs and delete the folder."""
+        self.closed = True
         if self.job is not None:
             self.job.stop = True
         self.embedding = None
@@ -271,7 +275,13 @@ class Session:
         return (0, 0) if self.clip is None else (self.clip.height, self.clip.width)
 
     def masks(self) -> MaskStore:
-        """The tracked label maps."""
+        """The tracked label maps.
+
+        Raises:
+            InputError: the session is closed.
+        """
+        if self.closed:  # a store would make its folder anew
+            raise InputError("the clip is deleted", "Start again")
         return MaskStore(self.folder / "masks")
 
     def answer(self, frame: int, label: int) -> Mask | None:
@@ -354,7 +364,7 @@ class Session:
         self.result, self.trials = None, ()
 
 
-_KEPT = frozenset({"serial", "handled", "owner", "asker", "touched", "lock", "settings"})
+_KEPT = frozenset({"serial", "handled", "owner", "asker", "touched", "lock", "closed", "settings"})
 """What stays when a clip is forgotten."""
 
 _EMPTY = b""
