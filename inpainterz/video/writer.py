@@ -445,7 +445,8 @@ class _Movie:
             context = stream.codec_context
             if not spliced:
                 context.extradata = self._encoder.extradata
-                context.level = self._encoder.level
+                if hasattr(context, "level"):  # PyAV 18; before it the header tells it alone
+                    context.level = self._encoder.level
             elif header is not None:
                 context.extradata = header
             _copy_settings(self._encoder, context)
@@ -796,6 +797,7 @@ class _Splicer:
         assert isinstance(stream, av.VideoStream)
         self._packets = (p for p in packets_of(self._source, stream) if p.size)
         self._read = 0
+        self._step = int(like.pts[-1] - like.pts[-2]) if len(like.pts) > 1 else 0
 
     @property
     def group(self) -> tuple[int, int]:
@@ -827,6 +829,8 @@ class _Splicer:
                 if data is not None:
                     packet = _of_bytes(data, packet)
                 packet.dts = int(self._plan.dts[self._read - 1])
+                if not packet.duration and self._step:  # the last one of a transport stream
+                    packet.duration = self._step
                 self._stored = self._read
                 yield packet
 
