@@ -41,7 +41,14 @@ def require(engine: str, *packages: str) -> None:
             )
 
 
-def load(kind: Any, where: Path, *, name: str, may_lack: Sequence[str] = ()) -> Any:
+def load(
+    kind: Any,
+    where: Path,
+    *,
+    name: str,
+    may_lack: Sequence[str] = (),
+    also: Sequence[str] = (),
+) -> Any:
     """A network of transformers with its weights, on the CPU, in eval mode.
 
     Args:
@@ -49,13 +56,14 @@ def load(kind: Any, where: Path, *, name: str, may_lack: Sequence[str] = ()) -> 
         where: a folder with config.json and model.safetensors, or the model's name on the hub.
         name: of the engine or card, for messages.
         may_lack: beginnings of keys that the file need not have.
+        also: kinds of model whose folders hold this network besides, as config.json calls them.
 
     Raises:
         WeightsError: there is no such folder and no such model, or no network to ask by.
         WeightsCorrupt: the file is damaged.
         WeightsMismatch: it holds another network.
     """
-    _require_kind(kind, where, name)
+    _require_kind(kind, where, name, also)
     with _quietly(), _told(where, name):
         try:
             network, said = kind.from_pretrained(
@@ -92,7 +100,7 @@ def processor(kind: Any, where: Path, *, name: str) -> Any:
         return kind.from_pretrained(str(where), local_files_only=where.is_dir())
 
 
-def _require_kind(kind: Any, where: Path, name: str) -> None:
+def _require_kind(kind: Any, where: Path, name: str, also: Sequence[str]) -> None:
     """Tell a folder of another model before anything large is read."""
     if not where.is_dir():
         if NAME.fullmatch(where.as_posix()) is None:
@@ -109,7 +117,7 @@ def _require_kind(kind: Any, where: Path, name: str) -> None:
         ) from error
     except (OSError, ValueError, AttributeError) as error:
         raise WeightsCorrupt(file, "a description of a network", "something else") from error
-    if told != kind.config_class.model_type:
+    if told not in (kind.config_class.model_type, *also):
         raise WeightsMismatch(name, shapes=[f"{file} describes a network of the kind {told}"])
     if not any(where.glob("*.safetensors")):
         raise WeightsError(

@@ -21,7 +21,7 @@ from inpainterz.errors import OptionError, PromptError
 from inpainterz.masks import grow
 from inpainterz.segment import moving, refine, regions
 from inpainterz.segment.hypotheses import Hint, Judge, Pool
-from inpainterz.segment.prompts import checked
+from inpainterz.segment.prompts import checked, checked_image
 from inpainterz.types import Image, Mask, Prompt, Segmentation
 
 NEIGHBOUR_OFFSETS: tuple[int, ...] = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
@@ -87,8 +87,9 @@ class BuiltinSegmenter:
                 `NEIGHBOUR_OFFSETS`.
 
         Raises:
-            PromptError: a neighbour has another size.
+            PromptError: there is no picture, or a neighbour has another size.
         """
+        image = checked_image(image)
         if any(other.shape != image.shape for other in neighbours):
             raise PromptError("the frames around this one have another size")
         h, w = image.shape[:2]

@@ -1,4 +1,4 @@
-"""What every segmenter checks of a prompt before it answers."""
+"""What every segmenter checks of a frame and of a prompt before it answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,24 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz.errors import PromptError
-from inpainterz.types import Prompt
+from inpainterz.types import Image, Prompt
+
+
+def checked_image(image: object) -> Image:
+    """The frame (H, W, 3) uint8 that a segmenter is to look at.
+
+    Raises:
+        PromptError: there is none, or it is something else.
+    """
+    if image is None or not np.size(np.asarray(image)):
+        raise PromptError("there is no picture to look at", "Open a clip first")
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise PromptError("the picture is not an array of 8-bit RGB")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise PromptError(
+            f"a picture is height x width x 3, and this is {'x'.join(map(str, image.shape))}"
+        )
+    return image
 
 
 def checked(

@@ -24,7 +24,8 @@ from torch import nn
 from inpainterz import weights as files
 from inpainterz.device import compute_dtype, memory_guard, pick
 from inpainterz.errors import EngineUnavailable, OptionError, PromptError
-from inpainterz.segment.prompts import checked
+from inpainterz.segment.answers import Proposals, State, usable
+from inpainterz.segment.prompts import checked, checked_image
 from inpainterz.types import Image, Prompt, Segmentation
 
 KINDS = {"sam-vit-b": "vit_b", "sam-vit-l": "vit_l", "sam-vit-h": "vit_h"}
@@ -68,27 +69,6 @@ class Embedding:
     """The card of the network that made it: no other can read it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Proposals:
-    """What the decoder answers to one prompt."""
-
-    logits: torch.Tensor
-    """(K, 256, 256) float32 at a quarter of the network's input, K = 3 for the first click."""
-    scores: npt.NDArray[np.float32]
-    """(K,), the network's estimates of the IoU."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """What an answer remembers for the next click."""
-
-    logits: torch.Tensor
-    """(256, 256) float32."""
-    points: frozenset[tuple[float, float, bool]]
-    box: tuple[float, ...] | None
-    size: tuple[int, int]
-
-
 class SamSegmenter:
     """The `Segmenter` with SAM inside."""
 
@@ -120,8 +100,10 @@ class SamSegmenter:
             neighbours: not used; SAM looks at one frame.
 
         Raises:
+            PromptError: there is no picture.
             OutOfMemory: a smaller SAM would fit.
         """
+        image = checked_image(image)
         height, width = image.shape[:2]
         scale = self._side_px / max(height, width)
         inner = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
@@ -162,7 +144,7 @@ class SamSegmenter:
         with memory_guard(MEMORY_HINT), torch.inference_mode():
             mask = self.upscale(logits[None], embedding)[0] > 0
         points, positive, box = checked(prompt, *embedding.size)
-        state = _State(logits, _clicks(points, positive), _corners(box), embedding.size)
+        state = State.of(logits, points, positive, box, size=embedding.size, network=self._name)
         return Segmentation(mask.numpy(), float(np.clip(answer.scores[best], 0, 1)), state)
 
     def propose(
@@ -171,7 +153,7 @@ class SamSegmenter:
         """The decoder's answers to one prompt, before any choice; arguments as `segment`."""
         self._require_own(embedding)
         points, positive, box = checked(prompt, *embedding.size)
-        last = _usable(previous, points, positive, box, embedding.size)
+        last = usable(previous, points, positive, box, size=embedding.size, network=self._name)
         ambiguous = len(points) == 1 and box is None and last is None
         clicks = self._inner(points, embedding)[None] if len(points) else None
         signs = torch.from_numpy(positive.astype(np.int32))[None] if len(points) else None
@@ -207,7 +189,14 @@ class SamSegmenter:
             for box, answer in zip(some, found, strict=True):
                 with memory_guard(MEMORY_HINT), torch.inference_mode():
                     mask = self.upscale(answer.logits, embedding)[0] > 0
-                state = _State(answer.logits[0], frozenset(), _corners(box), embedding.size)
+                state = State.of(
+                    answer.logits[0],
+                    empty,
+                    np.zeros(0, np.bool_),
+                    box,
+                    size=embedding.size,
+                    network=self._name,
+                )
                 score = float(np.clip(answer.scores[0], 0, 1))
                 answers.append(Segmentation(mask.numpy(), score, state))
         return answers
@@ -349,29 +338,3 @@ def _steps(n: int, device: torch.device) -> torch.Tensor:
     """(n, n) index of the relative position of query i to key j, i - j + n - 1."""
     place = torch.arange(n, device=device)
     return place[:, None] - place[None, :] + n - 1
-
-
-def _clicks(
-    points: npt.NDArray[np.float32], positive: npt.NDArray[np.bool_]
-) -> frozenset[tuple[float, float, bool]]:
-    signed = zip(points.tolist(), positive.tolist(), strict=True)
-    return frozenset((x, y, on) for (x, y), on in signed)
-
-
-def _corners(box: npt.NDArray[np.float32] | None) -> tuple[float, ...] | None:
-    return None if box is None else tuple(float(v) for v in box)
-
-
-def _usable(
-    previous: Segmentation | None,
-    points: npt.NDArray[np.float32],
-    positive: npt.NDArray[np.bool_],
-    box: npt.NDArray[np.float32] | None,
-    size: tuple[int, int],
-) -> _State | None:
-    """The last answer, unless something that led to it was taken back."""
-    last = None if previous is None else previous.state
-    if not isinstance(last, _State) or last.size != size:
-        return None
-    grown = last.points <= _clicks(points, positive)
-    return last if grown and last.box in (None, _corners(box)) else None
