@@ -27,8 +27,10 @@ def hd(tmp_path_factory: pytest.TempPathFactory) -> Order:
 def test_a_plan_tells_the_stages_and_their_largest_memory(hd: Order) -> None:
     plan = make_plan(hd)
     assert [s.name for s in plan.stages] == ["outline", "follow", "fill", "write"]
-    # measured: 1,329 MiB at 1080p with the built-in inpainter (benchmarks/README.md)
-    assert plan.memory_mb == pytest.approx(1329, rel=0.1)
+    # measured: 1,329 MiB at 1080p with 600 MiB for the built-in inpainter (benchmarks/README.md)
+    less = EngineChoice(options={"inpaint": {"memory_mb": 600}})
+    assert make_plan(replace(hd, engines=less)).memory_mb == pytest.approx(1329, rel=0.1)
+    assert plan.memory_mb > 1329
     assert plan.engines == hd.engines
     assert plan.notes == ()
     assert not plan.measured
@@ -97,7 +99,7 @@ def test_every_ladder_ends() -> None:
         options = builtin.Options(**step[0])
         seen.append(step[2])
         assert len(seen) < 50
-    assert seen[0] == "memory_mb 300 instead of 600"
+    assert seen[0] == "memory_mb 400 instead of 800"
     assert options.memory_mb == 64  # type: ignore[attr-defined]
     assert set(LADDERS) == {"segment", "track", "inpaint"}
     assert lower("inpaint", "given", None, "cpu") is None

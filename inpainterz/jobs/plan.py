@@ -53,7 +53,7 @@ def _window(options: Any, megapixels: float) -> float:
     """MiB of the frames that the built-in inpainter keeps to borrow from."""
     frames = int(options.lookahead_frames) + int(options.reach_frames) + 1
     small = min(megapixels, float(options.motion_side_px) ** 2 * 0.56 / 1e6)
-    return min(float(options.memory_mb), frames * (5 * megapixels + 10 * small))
+    return min(float(options.memory_mb), frames * (5 * megapixels + 28 * small))
 
 
 Cost = Callable[[Any, float, float], float]
