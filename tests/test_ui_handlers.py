@@ -17,6 +17,7 @@ from inpainterz.engines import load
 from inpainterz.errors import InpainterzError, InputError, PromptError, VideoOpenError
 from inpainterz.masks import decode_labels, encode_labels
 from inpainterz.pipeline import Engines, FillOptions
+from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import Image, Mask, Segmentation
 from inpainterz.ui import handlers, proxy
 from inpainterz.ui.session import Session, pack, unpack
@@ -184,6 +185,40 @@ def test_a_frame_is_looked_at_once(opened: Session, engines: Engines) -> None:
     assert Counting.embedded == 1
     handlers.look(handlers.seek(opened, 3), counting)
     assert Counting.embedded == 2
+    handlers.look(handlers.seek(opened, 0), counting)  # kept, as there is room
+    assert Counting.embedded == 2
+    assert not opened.refining  # of another frame
+    renamed = replace(counting, names={**counting.names, "segment": "another"})
+    handlers.look(opened, renamed)
+    assert Counting.embedded == 3
+
+
+def test_users_share_the_room_for_embeddings_and_never_an_embedding(
+    clip: Path, tmp_path: Path, engines: Engines
+) -> None:
+    shared = EmbeddingCache()
+    one, other = (upload(Session.create(tmp_path, embeddings=shared), clip) for _ in range(2))
+    handlers.look(one, engines)
+    handlers.look(other, engines)
+    name = engines.names.get("segment", "")
+    assert len(shared) == 2
+    assert one.embedding(0, name) is not other.embedding(0, name)
+    one.forget_clip()
+    assert len(shared) == 1 and one.embeddings is shared
+    assert other.embedding(0, name) is not None
+    other.close()
+    assert len(shared) == 0 and shared.nbytes == 0
+    other.keep_embedding(0, name, np.zeros(9))  # work that ends after it was closed
+    assert len(shared) == 0
+
+
+def test_without_room_a_frame_is_looked_at_again(opened: Session, engines: Engines) -> None:
+    opened.embeddings = EmbeddingCache(1)
+    for frame in (0, 3, 0):
+        handlers.look(handlers.seek(opened, frame), engines)
+        assert len(opened.embeddings) == 1
+    clicked(opened, engines)
+    assert opened.prompted() == [0]
 
 
 def test_a_click_belongs_to_the_frame_that_the_user_saw(opened: Session, engines: Engines) -> None:

@@ -22,6 +22,7 @@ from inpainterz import weights
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
 from inpainterz.jobs import lane
 from inpainterz.jobs.lane import Lanes, Ticket
+from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import Step
 from inpainterz.ui import handlers
 from inpainterz.ui.session import Job, Session
@@ -100,6 +101,7 @@ class Desk:
         self.uploads.mkdir(mode=0o700, exist_ok=True)
         self.segmenting = threading.Lock()
         """Held while a segmenter works: an engine works in one thread at a time."""
+        self._embeddings = EmbeddingCache()
         self._sessions: dict[str, Session] = {}
         self._tickets: dict[str, tuple[str, str]] = {}  # session id -> job of the lanes, its owner
         self._lock = threading.Lock()
@@ -145,7 +147,7 @@ class Desk:
             if not idle or time.monotonic() - idle[0].touched < LEFT_ALONE_SECONDS:
                 raise InputError("too many people are here just now", "Try again in a few minutes")
             self._drop(idle[0])
-        session = Session.create(self.root, owner)
+        session = Session.create(self.root, owner, embeddings=self._embeddings)
         session.asker = asker
         with self._lock:
             self._sessions[session.id] = session

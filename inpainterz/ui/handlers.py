@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from inpainterz import example, pipeline, who
-from inpainterz.engines import Detector, Inpainter
+from inpainterz.engines import Detector, Embedding, Inpainter
 from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError
 from inpainterz.masks import MaskStore, checked, decode_labels
 from inpainterz.pipeline import Engines, FillOptions
@@ -92,6 +92,9 @@ MOST_WORDS_LETTERS = 80
 
 MOST_STROKE_POINTS = 2000
 """How many points one stroke of the brush may have."""
+
+LEAST_MEMORY_MB, MOST_MEMORY_MB = 300, 1_000_000
+"""Of the memory limit, in MiB."""
 
 SEEN_COLOUR = (29, 132, 226)
 INVENTED_COLOUR = (244, 162, 36)
@@ -266,10 +269,15 @@ def look(session: Session, engines: Engines) -> Session:
     return session
 
 
-def _look(session: Session, clip: Clip, engines: Engines, frame: int) -> None:
+def _look(session: Session, clip: Clip, engines: Engines, frame: int) -> Embedding:
+    """The segmenter's view of a frame, kept from before or new."""
     engine = engines.names.get("segment", "")
-    if (session.embedding_frame, session.embedding_engine) == (frame, engine):
-        return
+    if session.refining_in != (frame, engine):
+        session.refining.clear()
+        session.refining_in = frame, engine
+    kept = session.embedding(frame, engine)
+    if kept is not None:
+        return kept
     with VideoReader(clip.path) as video:
         cuts = session.cuts
         if cuts is None:
@@ -278,9 +286,8 @@ def _look(session: Session, clip: Clip, engines: Engines, frame: int) -> None:
                 found = find_cuts(video, frames=near)
             cuts = tuple(cut for cut in found if cut > first)
         _, embedding = pipeline.embed(video, frame, engines.segmenter, cuts=cuts)
-    session.forget_embedding()
-    session.embedding, session.embedding_frame = embedding, frame
-    session.embedding_engine = engine
+    session.keep_embedding(frame, engine, embedding)
+    return embedding
 
 
 def mark(
@@ -328,11 +335,11 @@ def mark(
         raise PromptError("the click is outside the frame")
     _room_for_a_mark(session)
     index, label = session.frame, session.label
-    _look(session, clip, engines, index)
+    embedding = _look(session, clip, engines, index)
     before = session.answers.get((index, label))
     base = _known(session, index, label)
     if base is not None:
-        found = _correct(session, engines, base, tool, place)
+        found = _correct(embedding, engines, base, tool, place)
     else:
         trial = Mark(index, label, tool, place, before, b"")
         session.marks.append(trial)
@@ -342,7 +349,7 @@ def mark(
             session.marks.pop()
         if prompt.box is None and not prompt.positive.any():
             raise PromptError("there is nothing to exclude from yet", "Click the object first")
-        answer = engines.segmenter.segment(session.embedding, prompt, session.refining.get(label))
+        answer = engines.segmenter.segment(embedding, prompt, session.refining.get(label))
         session.refining[label] = answer
         found = answer.mask
     if not found.any() and tool != "exclude":
@@ -418,24 +425,24 @@ def _known(session: Session, frame: int, label: int) -> Mask | None:
 
 
 def _correct(
-    session: Session, engines: Engines, base: Mask, tool: Kind, place: tuple[float, ...]
+    embedding: Embedding, engines: Engines, base: Mask, tool: Kind, place: tuple[float, ...]
 ) -> Mask:
     """A mask with what lies under one more click or box added or taken away."""
     segmenter = engines.segmenter
     if tool == "box":
-        return segmenter.segment(session.embedding, Prompt.of(box=_four(place))).mask
+        return segmenter.segment(embedding, Prompt.of(box=_four(place))).mask
     x, y = place
     anchor = _middle(base, away_from=(x, y))
     inside = bool(base[int(y), int(x)])
     if tool == "add":
         if inside:
             return base
-        part = segmenter.segment(session.embedding, Prompt.of((x, y))).mask
+        part = segmenter.segment(embedding, Prompt.of((x, y))).mask
         return np.asarray(base | part)
     if not inside:
         return base
     prompt = Prompt.of((x, y)) if anchor is None else Prompt.of((x, y), off=(anchor,))
-    part = segmenter.segment(session.embedding, prompt).mask
+    part = segmenter.segment(embedding, prompt).mask
     return np.asarray(base & ~part)
 
 
@@ -1193,6 +1200,20 @@ def frames_of(session: Session, told: object) -> tuple[int, int] | None:
         if 0 <= first <= last < clip.frames:
             return None if (first, last) == (0, clip.frames - 1) else (first, last)
     raise OptionError("there are no such frames", f"The last is {clip.frames - 1}")
+
+
+def memory_limit(told: object) -> int | None:
+    """MiB that the work may take, as it comes from outside; None = no limit.
+
+    Raises:
+        OptionError: it is no whole number, or out of range.
+    """
+    if told is None:
+        return None
+    limit = _whole(told)
+    if limit is None or not LEAST_MEMORY_MB <= limit <= MOST_MEMORY_MB:
+        raise OptionError("there is no such memory limit", f"Give {LEAST_MEMORY_MB} MB or more")
+    return limit
 
 
 def origin_overlay(item: Inpainted) -> Image:

@@ -23,6 +23,7 @@ import numpy as np
 from inpainterz.engines import Embedding, Stage
 from inpainterz.errors import InputError
 from inpainterz.masks import MaskStore, decode_labels
+from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
 from inpainterz.who import Item
 
@@ -157,6 +158,8 @@ class Settings:
     """Of the clean clip; None = the codec's default."""
     part: tuple[int, int] | None = None
     """First and last frame that may change; None = all."""
+    memory_limit_mb: int | None = None
+    """MiB that following and filling may take; None = what the engines are made for."""
     engines: dict[Stage, str] = field(default_factory=dict)
     """Stage -> engine, where another than the page's own was chosen."""
 
@@ -191,12 +194,11 @@ class Session:
     undone: list[Mark] = field(default_factory=list)
     answers: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """(frame, object) -> packed mask, for frames that the user clicked in."""
-    embedding: Embedding | None = None
-    embedding_frame: int = -1
-    embedding_engine: str = ""
-    """Which segmenter it is of: another one cannot read it."""
+    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
+    """What segmenters found in frames; shared by all sessions, by their ids."""
     refining: dict[int, Segmentation] = field(default_factory=dict)
-    """Object -> the segmenter's last answer in the frame of `embedding`."""
+    """Object -> the segmenter's last answer in the frame and of the engine of `refining_in`."""
+    refining_in: tuple[int, str] = (-1, "")
     cuts: tuple[int, ...] | None = None
     followed: dict[tuple[int, int], bytes] | None = None
     """The answers that `masks` was made from; None before anything was followed."""
@@ -222,11 +224,22 @@ class Session:
     """Counts what was shown: the page never lets an older answer replace a newer one."""
 
     @classmethod
-    def create(cls, root: Path, owner: str = "") -> Session:
-        """A session with an empty folder of its own under `root`, readable by this process only."""
+    def create(
+        cls, root: Path, owner: str = "", *, embeddings: EmbeddingCache | None = None
+    ) -> Session:
+        """A session with an empty folder of its own under `root`, readable by this process only.
+
+        Args:
+            root: of all sessions.
+            owner: see `owner`.
+            embeddings: one for all sessions, so that together they stay within its limit.
+        """
         folder = root / f"tab-{secrets.token_hex(16)}"
         folder.mkdir(mode=0o700, parents=True)
-        return cls(folder, owner, owner, time.monotonic())
+        made = cls(folder, owner, owner, time.monotonic())
+        if embeddings is not None:
+            made.embeddings = embeddings
+        return made
 
     @property
     def id(self) -> str:
@@ -238,11 +251,12 @@ class Session:
         self.closed = True
         if self.job is not None:
             self.job.stop = True
-        self.embedding = None
+        self.forget_embeddings()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def forget_clip(self) -> None:
         """Back to an empty tab; the clip and all that was made of it are deleted."""
+        self.forget_embeddings()
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -254,9 +268,18 @@ class Session:
                 setattr(self, name, getattr(fresh, name))
         self.settings.part = None
 
-    def forget_embedding(self) -> None:
-        """Drop the segmenter's view of a frame."""
-        self.embedding, self.embedding_frame = None, -1
+    def embedding(self, frame: int, engine: str) -> Embedding | None:
+        """An engine's view of a frame; None: it has to look at it."""
+        return self.embeddings.get(self.id, frame, engine)
+
+    def keep_embedding(self, frame: int, engine: str, embedding: Embedding) -> None:
+        """Keep an engine's view of a frame, as long as there is room."""
+        if not self.closed:
+            self.embeddings.put(self.id, frame, engine, embedding)
+
+    def forget_embeddings(self) -> None:
+        """Drop all views of frames of the clip."""
+        self.embeddings.forget(self.id)
         self.refining.clear()
 
     @property
@@ -364,7 +387,9 @@ class Session:
         self.result, self.trials = None, ()
 
 
-_KEPT = frozenset({"serial", "handled", "owner", "asker", "touched", "lock", "closed", "settings"})
+_KEPT = frozenset(
+    ["serial", "handled", "owner", "asker", "touched", "lock", "closed", "settings", "embeddings"],
+)
 """What stays when a clip is forgotten."""
 
 _EMPTY = b""
