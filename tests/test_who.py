@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from inpainterz.types import Detected, Detection, Frame, Image, Mask
 from inpainterz.video.shots import find_cuts
 
 H, W = 120, 200
+TWO = [((10.0, 14.0), (4.0, 0.0), 36), ((160.0, 74.0), (-4.0, 0.0), 28)]
 
 
 def frames_of(images: list[Image], *, cuts: tuple[int, ...] = ()) -> list[Frame]:
@@ -297,6 +299,111 @@ def test_which_detector_looks_for_what() -> None:
     for what, detector in (("", None), (" . ", None), ("dog", "builtin"), ("moving", "nobody")):
         with pytest.raises(OptionError):
             who.engine_for(what, detector)
+
+
+# With no click and no list ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two squares that move, as a clip."""
+    images, _ = scene(14, TWO)
+    target = tmp_path_factory.mktemp("crowd") / "crowd.mkv"
+    with (
+        VideoReader(plain) as video,
+        VideoWriter(
+            target, like=video, options=WriteOptions(codec="ffv1"), start=0, stop=14
+        ) as writer,
+    ):
+        everything = np.ones(video.size, np.bool_)
+        for frame, image in zip(video.frames(0, 14), images, strict=True):
+            writer.write(replace(frame, image=image), everything)
+    return target
+
+
+@pytest.fixture(scope="module")
+def two(crowd: Path) -> tuple[who.Item, ...]:
+    """The list of that clip."""
+    with VideoReader(crowd) as video:
+        return listed(video, engines.load("detect"))
+
+
+def told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command run in this process."""
+    monkeypatch.setattr(sys, "argv", ["inpainterz", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return int(ended.value.code or 0), out, err
+
+
+@pytest.mark.parametrize("option", ["--who", "--everyone-but"])
+def test_numbers_go_or_stay_without_a_list(
+    crowd: Path,
+    two: tuple[who.Item, ...],
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clean = tmp_path / "clean.mkv"
+    code, out, err = told(
+        *(monkeypatch, capsys, "remove", crowd, option, "1", "-o", clean, "--codec", "ffv1"),
+        "--json",
+    )
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["options"]["fill"]["objects"] == [1 if option == "--who" else 2]
+    assert report["objects"] == ([1] if option == "--who" else [1, 2])
+    images, masks = scene(14, TWO)
+    plate, _ = scene(14, [])
+    first = two[0]
+    best = who.mask_of(first.moments[0], (H, W))
+    one = int(np.argmax([overlap(best, truth) for truth in masks[first.best]]))
+    gone = one if option == "--who" else 1 - one
+    with VideoReader(clean) as video:
+        for index in range(3, 12):
+            image = video.frame(index).image.astype(int)
+            there, away = masks[index][1 - gone], masks[index][gone]
+            error = np.abs(image - plate[index])[away].mean()
+            assert error < 0.35 * np.abs(images[index].astype(int) - plate[index])[away].mean()
+            # he that stays is as he was
+            assert np.abs(image - images[index])[there].mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("--who", "7"), "no number 7"),
+        (("--everyone-but", "7"), "no number 7"),
+        (("--who", "1,x"), "not a list of numbers"),
+        (("--everyone-but", ""), "not a list of numbers"),
+        (("--who", "-1"), "not a list of numbers"),
+        (("--everyone-but", "1,2"), "nobody is left"),
+        (("--who", "1", "--everyone-but", "2"), "exclude each other"),
+    ],
+)
+def test_bad_numbers_are_one_sentence(
+    crowd: Path,
+    two: tuple[who.Item, ...],
+    arguments: tuple[str, ...],
+    match: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clean, listing = tmp_path / "clean.mkv", tmp_path / "who.json"
+    with VideoReader(crowd) as video:
+        listing.write_text(json.dumps(who.as_json(video, two, "moving")))
+    code, _, err = told(
+        *(monkeypatch, capsys, "remove", crowd, *arguments, "--list", listing, "-o", clean)
+    )
+    assert code == 2
+    assert match in err
+    assert list(tmp_path.iterdir()) == [listing]
 
 
 # The example clip ---------------------------------------------------------------------------------
