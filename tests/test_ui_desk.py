@@ -209,7 +209,7 @@ def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
         return dict(actions({"do": "settings", "tab": tab, **told}, ANN)["model"])
 
     wanted: dict[str, Any] = {"grow_px": 7, "feather_px": 0, "crf": 12, "part": [2, 5]}
-    wanted["engines"] = {"inpaint": "builtin"}
+    wanted |= {"memory_limit_mb": 900, "engines": {"inpaint": "builtin"}}
     kept = ask(**wanted)
     assert kept["settings"] == wanted and not kept["notice"]
     for wrong in (
@@ -226,6 +226,9 @@ def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
         {"part": [-1, 3]},
         {"part": [0]},
         {"part": "02"},
+        {"memory_limit_mb": 10},
+        {"memory_limit_mb": "900"},
+        {"memory_limit_mb": 10**9},
     ):
         refused = ask(**wrong)
         assert refused["notice"] and refused["settings"] == wanted, wrong
@@ -244,6 +247,32 @@ def test_engines_are_loaded_once_and_never_swapped(built_in: Engines) -> None:
     assert other.get({"inpaint": "builtin"}).inpainter is picked.inpainter
     stages = {choice.stage for choice in shelf.choices()}
     assert stages == {"segment", "track", "inpaint"}
+
+
+def test_a_memory_limit_reaches_the_engines(built_in: Engines, tmp_path: Path) -> None:
+    scene = clips.Scene(width=1280, height=720, frames=2)
+    clip = clips.make(tmp_path / "large.mp4", scene).path
+    shelf = Shelf(built_in)
+    usual: Any = built_in.inpainter
+    assert shelf.fitted({}, clip, None, ("track", "inpaint")) is built_in
+    assert shelf.fitted({}, clip, 8000, ("inpaint",)).inpainter is usual
+    small: Any = shelf.fitted({}, clip, 700, ("inpaint",)).inpainter
+    assert small.options.memory_mb < usual.options.memory_mb
+    assert shelf.get({}).inpainter is usual  # others are not lowered
+    with pytest.raises(OptionError, match="300 MiB are too little for this clip"):
+        shelf.fitted({}, clip, 300, ("inpaint",))
+
+
+def test_a_removal_beyond_the_memory_limit_is_refused_before_it_begins(
+    desk: Desk, tmp_path: Path
+) -> None:
+    scene = clips.Scene(width=1920, height=1080, frames=2)
+    session = marked(desk, ANN, clips.make(tmp_path / "hd.mp4", scene).path)
+    actions, tab = Actions(desk), session.id
+    actions({"do": "settings", "tab": tab, "memory_limit_mb": 300}, ANN)
+    session.followed = dict(session.answers)
+    told = actions({"do": "remove", "tab": tab}, ANN)["model"]
+    assert "too little for this clip" in told["notice"] and told["job"] is None
 
 
 def test_strangers_get_less() -> None:

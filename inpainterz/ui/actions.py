@@ -192,6 +192,15 @@ class Actions:
     def _engines(self, session: Session) -> Engines:
         return self._desk.shelf.get(session.settings.engines)
 
+    def _fitted(self, session: Session, stage: Stage) -> Engines:
+        """The engines, that of a stage within the memory limit."""
+        settings = session.settings
+        if session.clip is None:
+            raise InputError("there is no clip yet", "Choose one first")
+        return self._desk.shelf.fitted(
+            settings.engines, session.clip.path, settings.memory_limit_mb, (stage,)
+        )
+
     def _mark(self, session: Session, told: Told) -> None:
         engines = self._engines(session)
         with self._desk.segmenting:
@@ -206,15 +215,15 @@ class Actions:
 
     def _track(self, session: Session, told: Told) -> None:
         handlers.check_track(session)
-        engines = self._engines(session)
+        engines = self._fitted(session, "track")
         self._desk.start(session, "Follow", lambda job: handlers.track(session, engines, job))
 
     def _remove(self, session: Session, told: Told) -> None:
         handlers.check_remove(session)
-        engines, settings = self._engines(session), session.settings
-        fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
         if session.phase == "result":  # the second half of a double click
             return
+        engines, settings = self._fitted(session, "inpaint"), session.settings
+        fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
         write, part = WriteOptions(crf=settings.crf), settings.part
         self._desk.start(
             session,
@@ -224,7 +233,7 @@ class Actions:
 
     def _preview(self, session: Session, told: Told) -> None:
         handlers.check_remove(session)
-        engines, settings = self._engines(session), session.settings
+        engines, settings = self._fitted(session, "inpaint"), session.settings
         fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
         self._desk.start(
             session, "Preview", lambda job: handlers.preview(session, engines, fill, job)
@@ -264,8 +273,10 @@ class Actions:
             engines[stage] = name
         self._desk.shelf.check(engines)
         part = handlers.frames_of(session, told.get("part"))
+        limit = handlers.memory_limit(told.get("memory_limit_mb"))
         settings = session.settings
-        if (part, checked.grow_px, checked.feather_px, quality, engines) != (
+        if (limit, part, checked.grow_px, checked.feather_px, quality, engines) != (
+            settings.memory_limit_mb,
             settings.part,
             settings.grow_px,
             settings.feather_px,
@@ -273,7 +284,7 @@ class Actions:
             settings.engines,
         ):
             session.result = None  # it was made with others
-        settings.part = part
+        settings.memory_limit_mb, settings.part = limit, part
         settings.grow_px, settings.feather_px = checked.grow_px, checked.feather_px
         settings.crf = quality if isinstance(quality, int) else None
         settings.engines = engines

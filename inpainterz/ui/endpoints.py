@@ -201,7 +201,14 @@ class Endpoints:
             picked |= {stage: name for stage, name in named if name is not None}
             self._desk.shelf.check(picked)
             handlers.check_track(session)
-            engines = self._desk.shelf.get(picked)
+            if session.clip is None:
+                raise InputError("there is no clip yet", "Call plan first")
+            engines = self._desk.shelf.fitted(
+                picked,
+                session.clip.path,
+                session.settings.memory_limit_mb,
+                ("track", "inpaint"),
+            )
             session.notice = ""
             self._desk.start(
                 session,

@@ -95,6 +95,7 @@ def model(session: Session, *, place: int | None = None) -> Model:
             "feather_px": session.settings.feather_px,
             "crf": session.settings.crf,
             "part": None if session.settings.part is None else list(session.settings.part),
+            "memory_limit_mb": session.settings.memory_limit_mb,
             "engines": dict(session.settings.engines),
         },
         "result": None if session.result is None else _result(session, clip, session.result),

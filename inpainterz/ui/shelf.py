@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from inpainterz import who
 from inpainterz.engines import ENGINES, Detector, Entry, Stage
 from inpainterz.engines import load as load_engine
 from inpainterz.errors import OptionError
+from inpainterz.jobs.order import EngineChoice, Order
+from inpainterz.jobs.plan import make_plan
 from inpainterz.pipeline import Engines
 
 STAGES: tuple[Stage, ...] = ("segment", "track", "inpaint")
@@ -88,14 +91,68 @@ class Shelf:
                     continue
                 if (stage, name) not in self._more:
                     self._more[stage, name] = load_engine(stage, name)
-                engine, names = self._more[stage, name], {**made.names, stage: name}
-                if stage == "segment":
-                    made = replace(made, segmenter=engine, names=names)
-                elif stage == "track":
-                    made = replace(made, tracker=engine, names=names)
-                else:
-                    made = replace(made, inpainter=engine, names=names)
+                made = _with(made, stage, name, self._more[stage, name])
             return made
+
+    def fitted(
+        self,
+        picked: Mapping[Stage, str],
+        clip: Path,
+        limit_mb: int | None,
+        stages: tuple[Stage, ...],
+    ) -> Engines:
+        """The engines of `get`, with options that fit a memory limit as a job's do.
+
+        An engine that has to be lowered is made anew and kept by nobody but the caller.
+
+        Args:
+            picked: as for `get`.
+            clip: what they will work on.
+            limit_mb: MiB of the work; None = no limit.
+            stages: those that are to be fitted, "track" and "inpaint" or one of them.
+
+        Raises:
+            OptionError: it is too little for this clip, or what an engine takes was not measured.
+            InpainterzError: an engine cannot be loaded, or the clip cannot be read.
+        """
+        made = self.get(picked)
+        if limit_mb is None:
+            return made
+        before = EngineChoice.of(made)
+        order = Order(clip, str(clip), engines=before, memory_limit_mb=limit_mb)
+        plan = make_plan(order)
+        kept = {_WORK[stage] for stage in stages} | ({"write"} if "inpaint" in stages else set())
+        for stage in plan.stages:
+            if stage.name not in kept:
+                continue
+            if stage.memory_mb is None:
+                raise OptionError(
+                    f"what {stage.engine} takes was not measured, so no limit can be kept",
+                    "Choose the built-in engine, or no memory limit",
+                )
+            if stage.memory_mb > limit_mb:
+                raise OptionError(
+                    f"{limit_mb} MiB are too little for this clip: it takes {stage.memory_mb}",
+                    "Raise the memory limit in the settings",
+                )
+        for each in stages:
+            if plan.engines.options.get(each) != before.options.get(each):
+                made = _with(made, each, before.names[each], plan.engines.load(each))
+        return made
+
+
+_WORK: Mapping[Stage, str] = {"track": "follow", "inpaint": "fill"}
+"""What a plan calls the work of an engine."""
+
+
+def _with(made: Engines, stage: Stage, name: str, engine: Any) -> Engines:
+    """The engines with another one for a stage."""
+    names = {**made.names, stage: name}
+    if stage == "segment":
+        return replace(made, segmenter=engine, names=names)
+    if stage == "track":
+        return replace(made, tracker=engine, names=names)
+    return replace(made, inpainter=engine, names=names)
 
 
 def _choice(entry: Entry) -> Choice:

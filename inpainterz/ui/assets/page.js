@@ -493,6 +493,7 @@ const soft = find("#soft");
 const quality = find("#quality");
 const partFirst = find("#part-first");
 const partLast = find("#part-last");
+const memory = find("#memory");
 
 function showSettings() {
   const settings = model.settings;
@@ -504,6 +505,7 @@ function showSettings() {
   partFirst.max = partLast.max = String(model.clip.frames);
   partFirst.value = String(settings.part ? settings.part[0] + 1 : 1);
   partLast.value = String(settings.part ? settings.part[1] + 1 : model.clip.frames);
+  memory.value = settings.memory_limit_mb === null ? "" : String(settings.memory_limit_mb);
   showSettingNumbers();
   if (!config) return;
   find("#engines").replaceChildren(...["segment", "track", "inpaint"].map((stage) => engineChoice(stage, settings)));
@@ -553,7 +555,7 @@ function engineChoice(stage, settings) {
       button.className = "iz-fetch";
       button.dataset.weights = one.weights;
       button.textContent = say("fetch", one.title, one.size);
-      if (!one.commercial) button.textContent += " · " + say("engine_nc", one.licence);
+      button.textContent += " · " + say(one.commercial ? "engine_free" : "engine_nc", one.licence);
       more.append(button);
     }
   }
@@ -572,6 +574,7 @@ function saveSettings() {
     grow_px: marginAuto.checked ? null : Number(margin.value),
     feather_px: Number(soft.value),
     part: [Number(partFirst.value) - 1, Number(partLast.value) - 1],
+    memory_limit_mb: memory.value === "" ? null : Number(memory.value),
     crf: quality.value === "" ? null : Number(quality.value),
     engines,
   });
