@@ -307,16 +307,16 @@ def test_which_detector_looks_for_what() -> None:
 @pytest.fixture(scope="module")
 def crowd(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two squares that move, as a clip."""
-    images, _ = scene(14, TWO)
+    images, _ = scene(24, TWO)
     target = tmp_path_factory.mktemp("crowd") / "crowd.mkv"
     with (
         VideoReader(plain) as video,
         VideoWriter(
-            target, like=video, options=WriteOptions(codec="ffv1"), start=0, stop=14
+            target, like=video, options=WriteOptions(codec="ffv1"), start=0, stop=24
         ) as writer,
     ):
         everything = np.ones(video.size, np.bool_)
-        for frame, image in zip(video.frames(0, 14), images, strict=True):
+        for frame, image in zip(video.frames(0, 24), images, strict=True):
             writer.write(replace(frame, image=image), everything)
     return target
 
@@ -358,14 +358,14 @@ def test_numbers_go_or_stay_without_a_list(
     report = json.loads(out)
     assert report["options"]["fill"]["objects"] == [1 if option == "--who" else 2]
     assert report["objects"] == ([1] if option == "--who" else [1, 2])
-    images, masks = scene(14, TWO)
-    plate, _ = scene(14, [])
+    images, masks = scene(24, TWO)
+    plate, _ = scene(24, [])
     first = two[0]
     best = who.mask_of(first.moments[0], (H, W))
     one = int(np.argmax([overlap(best, truth) for truth in masks[first.best]]))
     gone = one if option == "--who" else 1 - one
     with VideoReader(clean) as video:
-        for index in range(3, 12):
+        for index in range(4, 20):
             image = video.frame(index).image.astype(int)
             there, away = masks[index][1 - gone], masks[index][gone]
             error = np.abs(image - plate[index])[away].mean()
