@@ -164,9 +164,7 @@ ENGINES: tuple[Entry, ...] = (
     Entry("inpaint", "e2fgvi", "inpainterz.inpaint.e2fgvi.engine", "E2FGVI at 432x240", "e2fgvi"),
     Entry("detect", "builtin", "inpainterz.detect.builtin", "what moves against the background"),
     Entry("detect", "mask2former", "inpainterz.detect.mask2former", "Mask2Former", "mask2former"),
-    Entry(
-        "detect", "grounding-dino", "inpainterz.detect.grounding", "by words", "grounding-dino"
-    ),
+    Entry("detect", "grounding-dino", "inpainterz.detect.grounding", "by words", "grounding-dino"),
 )
 
 

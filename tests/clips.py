@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from inpainterz.types import Image, Mask
+from inpainterz.video.codecs import ordinary_threads
 
 
 @cache
@@ -180,7 +181,9 @@ def make(path: Path, scene: Scene = Scene(), coding: Coding = Coding()) -> Clip:
         for index, time in enumerate(times):
             frame = native(scene.image(index), coding)
             frame.pts, frame.time_base = round(time / base), base
-            output.mux(stream.encode(frame))
+            with ordinary_threads():
+                made = stream.encode(frame)
+            output.mux(made)
             if texts is not None and index == 0:
                 packet = av.Packet(_subtitle(coding.subtitles or "", "hello"))
                 packet.stream = texts
@@ -232,7 +235,9 @@ class Tone:
             frame.sample_rate = self.rate
             frame.time_base = Fraction(1, self.rate)
             frame.pts = round(start * self.rate) + self.done
-            self.output.mux(self.stream.encode(frame))
+            with ordinary_threads():
+                made = self.stream.encode(frame)
+            self.output.mux(made)
             self.done += size
 
 

@@ -637,3 +637,17 @@ def test_any_times_are_written_as_they_are(
     rewrite(source, tmp_path / "out.mp4", overwrite=True)
     result = VideoReader(tmp_path / "out.mp4")
     assert seconds(result) == seconds(source)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no schedulers")
+def test_an_av1_encoder_takes_no_real_time_priority(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "c.mkv", Scene(64, 64, 4), Coding(codec="libsvtav1"))
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    with (
+        VideoReader(clip.path) as video,
+        VideoWriter(tmp_path / "o.mkv", video, options=WriteOptions(codec="av1")) as writer,
+    ):
+        for frame in video.frames():
+            writer.write(frame, np.ones(video.size, np.bool_))
+            kinds = {os.sched_getscheduler(int(t)) for t in os.listdir("/proc/self/task")}
+            assert kinds == {os.SCHED_OTHER}

@@ -8,7 +8,9 @@ Sources: the encoders' own documentation (x264, x265, libvpx, SVT-AV1) for the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,6 +167,23 @@ class WriteOptions:
             raise OptionError(
                 f"cannot write the pixel format {self.pix_fmt}", "yuv420p plays everywhere"
             )
+
+
+@contextmanager
+def ordinary_threads() -> Iterator[None]:
+    """Open an encoder in here: its threads, and this one, stay ordinary ones.
+
+    SVT-AV1 gives itself real-time priority where it may (as root on Linux), the thread that opens
+    it included, for good, and with it all processes that this one starts: nothing else then runs.
+    """
+    try:
+        yield
+    finally:
+        if hasattr(os, "sched_setscheduler"):
+            for thread in os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ():
+                with suppress(OSError):  # one that has just ended
+                    if os.sched_getscheduler(int(thread)) == os.SCHED_FIFO:
+                        os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
 
 
 def container_of(target: Path) -> str:

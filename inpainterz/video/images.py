@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz.errors import OptionError, VideoEncodeError, VideoError
-from inpainterz.video.codecs import container_of
+from inpainterz.video.codecs import container_of, ordinary_threads
 from inpainterz.video.matroska import set_pixel_aspect
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.targets import cannot_write, check_target, part_of
@@ -117,7 +117,8 @@ class ImageWriter:
         for template in self._tracks.templates:
             if template.type == "audio":
                 self._tracks.add(template)
-        self._output.start_encoding()
+        with ordinary_threads():
+            self._output.start_encoding()
 
     def __enter__(self) -> ImageWriter:
         return self

@@ -44,6 +44,7 @@ from inpainterz.video.codecs import (
     encoder_options,
     formats_of,
     nearest_format,
+    ordinary_threads,
     prores_tag,
 )
 from inpainterz.video.fidelity import Fidelity, HoleFile, compare
@@ -400,7 +401,8 @@ class _Movie:
             self.dropped.append("the fields of interlaced pictures, which are deinterlaced")
         output.metadata.update(self._tracks.metadata)
         self._tracks.add_chapters(self._shift_seconds, self._tail * like.time_base)
-        output.start_encoding()
+        with ordinary_threads():
+            output.start_encoding()
 
     def _plan(self, whole: bool) -> tuple[splice.Plan | None, str | None]:
         """How packets of the source can be copied, or why they cannot."""
@@ -489,7 +491,8 @@ class _Movie:
         assert isinstance(context, av.VideoCodecContext)
         context.flags |= Flags.global_header
         self._configure(context)
-        context.open()
+        with ordinary_threads():
+            context.open()
         return context
 
     def _configure(self, context: av.VideoCodecContext) -> None:
