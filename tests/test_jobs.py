@@ -484,7 +484,7 @@ def test_out_of_memory_steps_down_and_keeps_what_is_done(
     job = Job.create(tmp_path / "job", made, sizes=SIZES)
     monkeypatch.setattr(EngineChoice, "load", _load_with(EngineChoice.load))
     report = job.run()
-    assert tried == [600, 300]
+    assert tried == [800, 400]
     assert len(report.notes) == 2
     assert "memory_mb 150 instead of 300" in report.notes[1]
     assert (tmp_path / "clean.mp4").is_file()
@@ -493,7 +493,7 @@ def test_out_of_memory_steps_down_and_keeps_what_is_done(
     # resumed, it knows what it had stepped down to, and does nothing again
     (tmp_path / "clean.mp4").unlink()
     assert Job.open(tmp_path / "job").run().notes == report.notes
-    assert tried == [600, 300]
+    assert tried == [800, 400]
 
 
 def _load_with(load):  # type: ignore[no-untyped-def]
@@ -531,7 +531,7 @@ def test_a_limit_given_on_resuming_holds_for_what_is_left(
     monkeypatch.setattr("inpainterz.jobs.job.resident_mb", lambda: 200)
     again.limit_memory(350)
     report = again.run()
-    assert used == [600, 150]
+    assert used == [800, 200]
     assert done in (tmp_path / "job" / "fill").glob("*.zip")
     assert report.notes == ("to fit 350 MiB: inpaint with memory_mb 150",)
 
