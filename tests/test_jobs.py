@@ -486,10 +486,10 @@ def test_out_of_memory_steps_down_and_keeps_what_is_done(
     report = job.run()
     assert tried == [800, 400]
     assert len(report.notes) == 2
-    assert "memory_mb 150 instead of 300" in report.notes[1]
+    assert "memory_mb 200 instead of 400" in report.notes[1]
     assert (tmp_path / "clean.mp4").is_file()
     log = (tmp_path / "job" / "log.txt").read_text()
-    assert "memory_mb 300 instead of 600" in log
+    assert "memory_mb 400 instead of 800" in log
     # resumed, it knows what it had stepped down to, and does nothing again
     (tmp_path / "clean.mp4").unlink()
     assert Job.open(tmp_path / "job").run().notes == report.notes
@@ -533,7 +533,7 @@ def test_a_limit_given_on_resuming_holds_for_what_is_left(
     report = again.run()
     assert used == [800, 200]
     assert done in (tmp_path / "job" / "fill").glob("*.zip")
-    assert report.notes == ("to fit 350 MiB: inpaint with memory_mb 150",)
+    assert report.notes == ("to fit 350 MiB: inpaint with memory_mb 200",)
 
 
 def test_a_limit_is_watched_while_it_runs(
