@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hostile_clicks import check_hostile_clicks
 
 from inpainterz import engines
 from inpainterz.engines import Inpainter, Segmenter, Tracker
@@ -336,6 +337,12 @@ def test_segment_refuses_prompts_that_do_not_fit(segmenter: Segmenter, prompt: P
     embedding = segmenter.embed(frames[0].image)
     with pytest.raises(PromptError):
         segmenter.segment(embedding, prompt)
+
+
+def test_segment_takes_a_hundred_clicks_and_refuses_what_is_no_picture(
+    segmenter: Segmenter,
+) -> None:
+    check_hostile_clicks(segmenter)
 
 
 # ---------------------------------------------------------------- load

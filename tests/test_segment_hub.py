@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_clicks import check_hostile_clicks
 
 from inpainterz import engines, hub, weights
 from inpainterz.errors import (
@@ -295,6 +296,10 @@ def test_an_undone_click_is_forgotten(ours: Any) -> None:
     first = ours.segment(embedding, Prompt.of((60, 40)))
     second = ours.segment(embedding, Prompt.of((60, 40), (80, 42)), first)
     assert np.array_equal(ours.segment(embedding, Prompt.of((60, 40)), second).mask, first.mask)
+
+
+def test_no_picture_no_place_and_a_hundred_clicks(ours: Any) -> None:
+    check_hostile_clicks(ours)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (3, 5)])

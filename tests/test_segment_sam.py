@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_clicks import check_hostile_clicks
 
 from inpainterz.errors import (
     EngineUnavailable,
@@ -302,11 +303,8 @@ def test_bad_prompts(ours: sam.SamSegmenter, prompt: Prompt) -> None:
         ours.segment(embedding, prompt)
 
 
-def test_a_hundred_clicks(ours: sam.SamSegmenter) -> None:
-    rng = np.random.default_rng(0)
-    points = rng.uniform(0, (150, 90), (100, 2)).astype(np.float32)
-    answer = ours.segment(ours.embed(picture()), Prompt(points, rng.random(100) < 0.5))
-    assert answer.mask.shape == (90, 150) and 0 <= answer.score <= 1
+def test_no_picture_no_place_and_a_hundred_clicks(ours: sam.SamSegmenter) -> None:
+    check_hostile_clicks(ours)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (3, 5)])

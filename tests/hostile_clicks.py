@@ -1,0 +1,59 @@
+"""What every segmenter must take or refuse with one sentence, whatever network is inside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from clips import texture
+
+from inpainterz.engines import Segmenter
+from inpainterz.errors import PromptError
+from inpainterz.types import Prompt
+
+SIZE = (60, 90)
+NO_PICTURES: tuple[object, ...] = (
+    None,
+    np.zeros((0, 0, 3), np.uint8),
+    np.zeros((0, 90, 3), np.uint8),
+    np.zeros((60, 90), np.uint8),
+    np.zeros((60, 90, 4), np.uint8),
+    np.zeros((1, 60, 90, 3), np.uint8),
+    np.zeros((60, 90, 3), np.float32),
+    "clip.mp4",
+    [[[0, 0, 0]]],
+)
+NAN, INF = float("nan"), float("inf")
+NO_PLACES = (
+    Prompt.of((NAN, 3.0)),
+    Prompt.of((3.0, NAN)),
+    Prompt.of((INF, 3.0)),
+    Prompt.of((3.0, 3.0), off=((5.0, -INF),)),
+    Prompt.of((3.0, 3.0), off=((NAN, NAN),)),
+    Prompt.of(box=(NAN, 0.0, 20.0, 20.0)),
+    Prompt.of(box=(0.0, 0.0, INF, 20.0)),
+    Prompt.of((3.0, 3.0), box=(0.0, 0.0, 20.0, NAN)),
+)
+
+
+def check_hostile_clicks(segmenter: Segmenter) -> None:
+    """No picture, coordinates that are not numbers, a hundred clicks, and it still answers."""
+    for nothing in NO_PICTURES:
+        with pytest.raises(PromptError) as told:
+            segmenter.embed(nothing)  # type: ignore[arg-type]
+        assert "\n" not in str(told.value) and len(str(told.value)) < 200
+    embedding = segmenter.embed(texture(200, 200, 4)[: SIZE[0], : SIZE[1]])
+    for prompt in NO_PLACES:
+        with pytest.raises(PromptError) as told:
+            segmenter.segment(embedding, prompt)
+        assert "\n" not in str(told.value) and len(str(told.value)) < 200
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, SIZE[::-1], (100, 2)).astype(np.float32)
+    positive = rng.random(100) < 0.5
+    positive[0] = True
+    together = segmenter.segment(embedding, Prompt(points, positive))
+    answer = None
+    for count in range(1, 101, 20):  # a few at a time, each on top of the last answer
+        answer = segmenter.segment(embedding, Prompt(points[:count], positive[:count]), answer)
+    for one in (together, answer):
+        assert one is not None
+        assert one.mask.shape == SIZE and one.mask.dtype == np.bool_ and 0 <= one.score <= 1
