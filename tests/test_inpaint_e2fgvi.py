@@ -6,6 +6,10 @@ With such weights the fill looks like nothing; what is held here is everything a
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -455,7 +459,7 @@ def test_compiling_is_asked_for_and_its_failure_a_sentence(
     asked: list[str] = []
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda self, *_: asked.append(type(self).__name__)
-    )
+    )  # without arguments: a CPU has no CUDA graphs
     torch.save(fixtures.state_dict("e2fgvi_hq"), tmp_path / "E2FGVI-HQ-CVPR22.pth")
     engine = e2fgvi.create(
         replace(SMALL, compile=True), "cpu", weights=tmp_path / "E2FGVI-HQ-CVPR22.pth"
@@ -469,6 +473,60 @@ def test_compiling_is_asked_for_and_its_failure_a_sentence(
     frames, holes = clip(1)
     with pytest.raises(EngineUnavailable, match=r"cannot be compiled \(no C\+\+ compiler\)"):
         list(engine.inpaint([(frames[0], holes[0])]))
+
+
+def test_features_outlive_the_next_run_of_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CUDA graph does, on a CPU: every run writes its result into the same memory."""
+    asked: list[object] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, *, mode: asked.append((type(self).__name__, mode))
+    )
+    network = Generator(HQ)
+    network.compile_parts(graphs=True)
+    assert asked == [("Encoder", "reduce-overhead"), ("Sequential", "reduce-overhead")]
+    result = torch.zeros(1, 128, 15, 27)
+    monkeypatch.setattr(network.encoder, "forward", lambda x: result.fill_(float(x.mean())))
+    one = network.encode(torch.ones(1, 3, 60, 108))
+    network.encode(torch.zeros(1, 3, 60, 108))
+    assert float(one.min()) == 1
+
+
+COMPILED = """
+import sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from inpainterz.inpaint.e2fgvi.engine import Options, create
+from inpainterz.types import Frame
+
+images = np.random.default_rng(0).integers(0, 256, (3, 60, 108, 3)).astype(np.uint8)
+hole = np.zeros((60, 108), bool)
+hole[20:40, 30:70] = True
+found = []
+for compile in (False, True):
+    made = create(Options(compile=compile, hybrid=False), "cpu", weights=Path(sys.argv[1]))
+    frames = [Frame(image, i, i, Fraction(1, 25)) for i, image in enumerate(images)]
+    found.append(np.stack([f.frame.image for f in made.inpaint([(f, hole) for f in frames])]))
+print(int(np.abs(found[0].astype(int) - found[1]).max()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.compiles
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_it_fills_alike(tmp_path: Path) -> None:
+    """In a process of its own: the compiler leaves threads behind."""
+    file = tmp_path / "E2FGVI-HQ-CVPR22.pth"
+    torch.save(fixtures.state_dict("e2fgvi_hq"), file)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED, str(file)],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ) | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+        cwd=Path(__file__).parent.parent,
+        check=True,
+    )
+    assert int(done.stdout) <= 1  # levels of 255
 
 
 def test_the_base_model_takes_any_size() -> None:

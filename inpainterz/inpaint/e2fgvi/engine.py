@@ -86,7 +86,8 @@ class Options:
     """Windows that go through the network together, adding a stride each to the lookahead; one by
     one where memory is short. 0 = two on CUDA and one on a CPU, which is busy with one."""
     compile: bool = False
-    """Compile encoder and decoder on the first window; pays on long clips."""
+    """Compile encoder and decoder on the first window, on CUDA with CUDA graphs; pays on long
+    clips."""
     compat: bool = False
     """The published procedure, for comparison: whole shots at once, the network alone."""
 
@@ -154,8 +155,7 @@ def create(options: Options, device: str = "auto", *, weights: Path) -> E2FGVIIn
     network = Generator(config)
     weights_files.load_into(network, weights, name=config.kind, may_lack=CONSTANTS)
     if options.compile:
-        network.encoder.compile()
-        network.decoder.compile()
+        network.compile_parts(graphs=place.type == "cuda")
     return E2FGVIInpainter(network, options, place)
 
 

@@ -490,6 +490,20 @@ class Generator(nn.Module):
         self.sc = SoftComposition(config)
         self.transformer = nn.ModuleList(Block() for _ in range(BLOCKS))
         self.update_spynet = SPyNet()
+        self._graphs = False
+
+    def compile_parts(self, *, graphs: bool) -> None:
+        """Compile encoder and decoder when they are first used.
+
+        Args:
+            graphs: CUDA graphs too, which save launching each kernel of the many small ones.
+        """
+        self._graphs = graphs
+        for part in (self.encoder, self.decoder):
+            if graphs:
+                part.compile(mode="reduce-overhead")
+            else:
+                part.compile()
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError unless frames of this size can be taken."""
@@ -504,7 +518,8 @@ class Generator(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1], 0 in the hole, to (N, 128, h, w)."""
         features: Tensor = self.encoder(frames)
-        return features
+        # The next run of a graph writes into the same memory, and features are kept.
+        return features.clone() if self._graphs else features
 
     def quarter(self, frames: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to what flow is computed from: (N, 3, h, w) in [0, 1]."""
