@@ -6,6 +6,9 @@ the camera's motion explains the surroundings badly, nothing is added.
 
 Where an object was lost, or half of it, between two frames that show it whole, its place is
 interpolated, and what differs from the other frames there and has its colours belongs to it.
+
+What still moves along beyond that is a ghost: it is not added, as it may be something else, but its
+frame is told, with a box around it and the object for those who want that filled.
 """
 
 from __future__ import annotations
@@ -44,6 +47,12 @@ MOST_ADDED = 2.0
 WHOLE = 0.7
 """A mask of at least this share of the largest ones around shows an object whole."""
 
+GHOST = 0.05
+"""What is left beside a mask is a ghost from this share of the mask's area on."""
+
+GHOST_PAD = 0.08
+"""How far a box lies around the object and its ghost, in their longer side."""
+
 COLOUR_REACH = 12.0
 """How far a pixel's colour may be from one that the object has thereabouts, CIE Lab."""
 
@@ -65,8 +74,20 @@ class _Small:
         return np.asarray(self.labels > 0)
 
 
-def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[tuple[Frame, Mask]]:
-    """Add to each mask what it left out of a moving object.
+@dataclass(frozen=True, slots=True, eq=False)
+class Completed:
+    """A frame whose mask was completed."""
+
+    frame: Frame
+    mask: Mask
+    """(H, W)."""
+    boxes: Mask | None = None
+    """(H, W) boxes around objects of which more moves than the mask covers, without what must
+    stay; None where there is no such ghost."""
+
+
+def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Completed]:
+    """Add to each mask what it left out of a moving object, and look for what is left still.
 
     Args:
         items: frames in order of time, each with the (H, W) label map of the objects that go and
@@ -107,21 +128,29 @@ def _reduced(frame: Frame, labels: LabelMap) -> _Small:
 
 def _completed(
     frame: Frame, mask: Mask, keep: Mask, small: _Small, window: Iterable[_Small]
-) -> tuple[Frame, Mask]:
+) -> Completed:
     if mask.all() or min(small.labels.shape) < 32:
-        return frame, mask
+        return Completed(frame, mask)
     shot = [other for other in window if other.shot == small.shot]
     gaps = _gaps(small, shot)
     if not mask.any() and not gaps:
-        return frame, mask
-    added = _left_out(small, [o for o in shot if o.index - small.index in OFFSETS], gaps)
-    if added is None:
-        return frame, mask
-    height, width = mask.shape
-    if added.shape != mask.shape:
-        soft = cv2.resize(added.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        added = np.asarray(soft > 0.5)
-    return frame, np.asarray(mask | (added & ~keep))
+        return Completed(frame, mask)
+    stays = np.asarray(
+        cv2.resize(keep.astype(np.uint8), small.grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    )
+    others = [o for o in shot if o.index - small.index in OFFSETS]
+    added, boxes = _left_out(small, np.asarray(stays > 0), others, gaps)
+    whole = mask if added is None else np.asarray(mask | (_enlarged(added, mask.shape) & ~keep))
+    if boxes is not None:
+        boxes = np.asarray(_enlarged(boxes, mask.shape) & ~keep)
+    return Completed(frame, whole, boxes)
+
+
+def _enlarged(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    if mask.shape == shape:
+        return mask
+    soft = cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(soft > 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,8 +243,12 @@ def _placed(
     return np.asarray((at - np.asarray(centre)) * (3 * COLOUR_REACH / size), np.float32)
 
 
-def _left_out(here: _Small, others: list[_Small], gaps: list[_Gap]) -> Mask | None:
-    """The part of the objects beside their masks, at the size of the comparison; None: nothing."""
+def _left_out(
+    here: _Small, stays: Mask, others: list[_Small], gaps: list[_Gap]
+) -> tuple[Mask | None, Mask | None]:
+    """The part of the objects beside their masks, and boxes around those that have a ghost, at the
+    size of the comparison; None: nothing.
+    """
     diagonal = float(np.hypot(*here.mask.shape))
     expected = here.mask.copy()
     for gap in gaps:
@@ -227,7 +260,7 @@ def _left_out(here: _Small, others: list[_Small], gaps: list[_Gap]) -> Mask | No
         if sample is not None:
             samples.append(sample)
     if len(samples) < 2:
-        return None
+        return None, None
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
     low = np.where(hidden, np.float32(np.inf), stacked).min(0)
@@ -237,7 +270,8 @@ def _left_out(here: _Small, others: list[_Small], gaps: list[_Gap]) -> Mask | No
     near = _disc(expected, reach)
     ring = _disc(near, reach) & ~near & compared
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
-        return None  # the camera's motion does not explain the surroundings
+        # the camera's motion does not explain the surroundings, or too much of the object is there
+        return None, _ghosts(here.mask, stays, differs, compared, reach)
     missed = np.zeros_like(here.mask)
     for gap in gaps:
         missed |= gap.support & differs & gap.resembles(here.image)
@@ -253,7 +287,38 @@ def _left_out(here: _Small, others: list[_Small], gaps: list[_Gap]) -> Mask | No
     if total < 2 or added.sum() > MOST_ADDED * known.sum():
         added = np.zeros_like(known)
     added |= missed
-    return added if added.any() else None
+    known = np.asarray(here.mask | added)
+    boxes = _ghosts(known, stays, differs, compared, reach)
+    return added if added.any() else None, boxes
+
+
+def _ghosts(known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int) -> Mask | None:
+    """(h, w) boxes around objects and what moves beside their holes; None where nothing does.
+
+    Growing covers a mask's rim, so what lies nearer than `reach` / 3 to it is no ghost.
+    """
+    left = (differs & ~known & ~stays).astype(np.uint8)
+    left = cv2.morphologyEx(left, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    outside = left * ~_disc(known, max(2, reach // 3))
+    total, parts = cv2.connectedComponents(
+        cv2.morphologyEx(left | known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    )
+    own = np.bincount(parts[known], minlength=total)
+    ghost = np.bincount(parts[outside > 0], minlength=total)
+    boxes = np.zeros_like(known)
+    for part in range(1, total):
+        if own[part] and ghost[part] >= max(12, GHOST * own[part]):
+            rows, columns = (np.flatnonzero((parts == part).any(axis)) for axis in (1, 0))
+            high, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+            pad = max(2, round(GHOST_PAD * max(high, wide)))
+            boxes[
+                max(0, rows[0] - pad) : rows[-1] + 1 + pad,
+                max(0, columns[0] - pad) : columns[-1] + 1 + pad,
+            ] = True
+    rest = compared & ~boxes & ~known
+    if not boxes.any() or (differs & rest).sum() > 0.1 * rest.sum():
+        return None  # nothing, or the camera's motion does not explain the picture
+    return boxes
 
 
 def _aligned(here: _Small, other: _Small, reach: int) -> npt.NDArray[np.float32] | None:

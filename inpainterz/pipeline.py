@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from inpainterz import engines as engine_list
 from inpainterz.engines import Embedding, Inpainter, Segmenter, Tracker
 from inpainterz.errors import OptionError, OutputExists, PromptError, VideoEncodeError
-from inpainterz.leftover import complete
+from inpainterz.leftover import Completed, complete
 from inpainterz.masks import MaskStore, auto_grow_px, checked, chosen, feather, grow, stack
 from inpainterz.outputs import Also, SideOutputs
 from inpainterz.overlap import Behind, prefetch
@@ -130,12 +130,19 @@ class FillOptions:
     `inpainterz.leftover`), then grown by what suits the object's size."""
     feather_px: int = 2
     """Width of the soft rim, inside the grown part only."""
+    second_pass: str = "none"
+    """"box": where more of an object moves than its completed mask covers, a box around all of it
+    is the hole; "none": this is only reported. It is looked for where `grow_px` is None."""
 
     def __post_init__(self) -> None:
         if self.grow_px is not None and not 0 <= self.grow_px <= 500:
             raise OptionError("the growth must be 0 to 500 pixels")
         if not 0 <= self.feather_px <= 100:
             raise OptionError("the feather must be 0 to 100 pixels")
+        if self.second_pass not in ("none", "box"):
+            raise OptionError(f"there is no second pass {self.second_pass!r}", "Give none or box")
+        if self.second_pass == "box" and self.grow_px is not None:
+            raise OptionError("a second pass needs masks grown by auto", "Leave the growth out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,9 @@ class Report:
     """The other outputs: kind and where it is."""
     part: tuple[int, int] | None = None
     """First frame and the one after the last of what could change; None = all."""
+    ghost_frames: tuple[int, ...] = ()
+    """Frames where more of an object moved than its completed mask covers; with the second pass
+    "box" a box was filled there. Looked for where masks are grown by auto."""
     notes: tuple[str, ...] = ()
     """What was done otherwise than ordered, such as with less memory, a sentence each."""
 
@@ -560,6 +570,7 @@ def fill(
     cuts: Sequence[int] = (),
     start: int = 0,
     stop: int | None = None,
+    ghost: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> Generator[Inpainted]:
     """Every frame of the clip, or of a part of it, without the chosen objects.
@@ -573,6 +584,7 @@ def fill(
         options: what becomes of the masks before they are holes.
         cuts: first frames of the later shots.
         start, stop: the frames that are read and come out; no other one is borrowed from.
+        ghost: told the frames where more of an object moves than its mask covers.
         progress: told after each frame.
     """
     stop = len(video) if stop is None else stop
@@ -588,8 +600,14 @@ def fill(
     def holes() -> Generator[tuple[Frame, Mask]]:
         auto = options.grow_px is None
         with closing(masked()) as taken:
-            completed = complete(taken) if auto else ((f, g > 0) for f, g, _ in taken)
-            for frame, mask in completed:
+            masks_only = (Completed(f, np.asarray(g > 0)) for f, g, _ in taken)
+            for completed in complete(taken) if auto else masks_only:
+                frame, mask = completed.frame, completed.mask
+                if completed.boxes is not None:
+                    if ghost is not None:
+                        ghost(frame.index)
+                    if options.second_pass == "box":
+                        mask = np.asarray(mask | completed.boxes)
                 px = auto_grow_px(mask) if options.grow_px is None else options.grow_px
                 hole = grow(mask, px)
                 soften = min(options.feather_px, px)
@@ -764,13 +782,20 @@ def _encode(
         extra.write(*item)
 
     frames_with_hole = seen = invented = 0
+    ghosts: list[int] = []
     objects: set[int] = set()
     for _, labels in masks.items():
         objects.update(int(k) for k in np.unique(labels) if k)
     with (
         closing(
             fill(
-                video, masks, engines.inpainter, options=options.fill, cuts=cuts, progress=progress
+                video,
+                masks,
+                engines.inpainter,
+                options=options.fill,
+                cuts=cuts,
+                ghost=ghosts.append,
+                progress=progress,
             )
         ) as filled,
         Behind[tuple[Frame, Mask]](write) as encoder,
@@ -800,6 +825,7 @@ def _encode(
         not_carried=writer.dropped,
         seconds=clock.seconds,
         written=writer.written,
+        ghosts=ghosts,
     )
 
 
@@ -819,6 +845,7 @@ def describe(
     seconds: Mapping[str, float],
     written: Written | None = None,
     part: tuple[int, int] | None = None,
+    ghosts: Sequence[int] = (),
     notes: tuple[str, ...] = (),
 ) -> Report:
     """The report of a removal, see `Report`."""
@@ -845,6 +872,7 @@ def describe(
         written=written,
         also={also.kind: also.target for also in options.also},
         part=part,
+        ghost_frames=tuple(sorted(ghosts)),
         notes=notes,
     )
 

@@ -44,7 +44,8 @@ def test_the_foot_is_added(pan: float) -> None:
     nothing = np.zeros(SIZE, bool)
     items = [(f, _walker(f.index)[1], nothing) for f in _frames(pan=pan)]
     missed = spilled = 0.0
-    for frame, mask in complete(items):
+    for done in complete(items):
+        frame, mask = done.frame, done.mask
         whole, body = _walker(frame.index)
         assert mask[body].all()
         missed += (whole & ~mask).sum() / (whole & ~body).sum() / COUNT
@@ -53,11 +54,37 @@ def test_the_foot_is_added(pan: float) -> None:
     assert spilled < 0.05
 
 
+@pytest.mark.parametrize("pan", [0.0, 0.8])
+def test_a_mask_of_the_head_alone_has_a_ghost_and_its_box_holds_all(pan: float) -> None:
+    items = []
+    for frame in _frames(pan=pan):
+        head = _walker(frame.index)[0]
+        head[34:] = False
+        stays = np.zeros(SIZE, bool)
+        stays[:, :14] = True
+        items.append((frame, head, stays))
+    seen = 0
+    for done in complete(items):
+        if done.boxes is not None:
+            whole = _walker(done.frame.index)[0] & ~items[done.frame.index][2]
+            seen += (done.boxes & whole).sum() > 0.97 * whole.sum()
+            assert done.boxes.sum() < 2.5 * whole.sum()
+            assert not done.boxes[:, :14].any()
+    assert seen > 0.8 * COUNT
+
+
+def test_a_whole_mask_has_no_ghost() -> None:
+    nothing = np.zeros(SIZE, bool)
+    items = [(f, _walker(f.index)[0], nothing) for f in _frames(pan=0.8)]
+    assert all(done.boxes is None for done in complete(items))
+
+
 def test_a_walker_that_was_lost_for_some_frames_is_found() -> None:
     nothing = np.zeros(SIZE, bool)
     lost = range(20, 29)
     items = [(f, nothing if f.index in lost else _walker(f.index)[0], nothing) for f in _frames()]
-    for frame, mask in complete((f, m.astype(np.uint8), keep) for f, m, keep in items):
+    for done in complete((f, m.astype(np.uint8), keep) for f, m, keep in items):
+        frame, mask = done.frame, done.mask
         whole = _walker(frame.index)[0]
         if frame.index in lost:
             assert (mask & whole).sum() / (mask | whole).sum() > 0.6
@@ -69,13 +96,15 @@ def test_a_walker_that_left_is_not_looked_for() -> None:
         (f, (_walker(f.index)[0] if f.index < 25 else nothing).astype(np.uint8), nothing)
         for f in _frames()
     ]
-    assert not any(mask.any() for frame, mask in complete(items) if frame.index >= 25)
+    assert not any(done.mask.any() for done in complete(items) if done.frame.index >= 25)
 
 
 def test_what_stands_still_gets_nothing() -> None:
     nothing = np.zeros(SIZE, bool)
     items = [(f, _walker(0)[1], nothing) for f in _frames(speed=0)]
-    assert all(np.array_equal(mask, _walker(0)[1]) for _, mask in complete(items))
+    for done in complete(items):
+        assert np.array_equal(done.mask, _walker(0)[1])
+        assert done.boxes is None
 
 
 def test_what_must_stay_stays() -> None:
@@ -83,7 +112,8 @@ def test_what_must_stay_stays() -> None:
     for frame in _frames():
         whole, body = _walker(frame.index)
         items.append((frame, body, whole & ~body))
-    for frame, mask in complete(items):
+    for done in complete(items):
+        frame, mask = done.frame, done.mask
         whole, body = _walker(frame.index)
         assert mask[body].all()
         assert not (mask & whole & ~body).any()
@@ -98,8 +128,8 @@ def test_it_runs_no_further_ahead_than_it_says() -> None:
             taken += 1
             yield frame, _walker(frame.index)[1], np.zeros(SIZE, bool)
 
-    for i, (frame, _) in enumerate(complete(items())):
-        assert frame.index == i
+    for i, done in enumerate(complete(items())):
+        assert done.frame.index == i
         assert taken <= min(COUNT, i + LOOKAHEAD + 1)
 
 
@@ -109,4 +139,4 @@ def test_any_size(size: tuple[int, int]) -> None:
     mask = np.zeros(size, bool)
     mask[0, 0] = True
     items = [(Frame(image, i, i, Fraction(1)), mask, ~mask) for i in range(3)]
-    assert [f.index for f, _ in complete(items)] == [0, 1, 2]
+    assert [done.frame.index for done in complete(items)] == [0, 1, 2]

@@ -101,6 +101,16 @@ Grow = Annotated[
     str, typer.Option("--grow", metavar="PX|auto", help="How far masks are grown before filling.")
 ]
 
+SecondPass = Annotated[
+    str,
+    typer.Option(
+        "--second-pass",
+        metavar="none|box",
+        help="box: where a ghost would remain, as more of an object moves than its mask covers, "
+        "fill a box around all of it. Wants --grow auto.",
+    ),
+]
+
 Codec = Annotated[
     str, typer.Option("--codec", help="auto, h264, hevc, vp9, av1, prores, ffv1 (lossless) or png.")
 ]

@@ -32,6 +32,7 @@ from inpainterz.cli.arguments import (
     PixFmt,
     Preset,
     SaveMasks,
+    SecondPass,
     SegmenterName,
     Sheet,
     SmartCopy,
@@ -106,6 +107,7 @@ def remove(
     weights_dir: WeightsFolder = None,
     no_hybrid: NoHybrid = False,
     grow: Grow = "auto",
+    second_pass: SecondPass = "none",
     codec: Codec = "auto",
     crf: Crf = None,
     preset: Preset = "medium",
@@ -172,7 +174,7 @@ def remove(
             labels=labels,
             engines=engines,
             options=Options(
-                fill=FillOptions(objects=objects, grow_px=grow_px),
+                fill=FillOptions(objects=objects, grow_px=grow_px, second_pass=second_pass),
                 write=WriteOptions(
                     codec=codec,
                     crf=crf,
@@ -289,6 +291,7 @@ def inpaint(
     weights_dir: WeightsFolder = None,
     no_hybrid: NoHybrid = False,
     grow: Grow = "0",
+    second_pass: SecondPass = "none",
     codec: Codec = "auto",
     crf: Crf = None,
     preset: Preset = "medium",
@@ -333,7 +336,7 @@ def inpaint(
             no_hybrid,
         ),
         options=Options(
-            fill=FillOptions(grow_px=grow_px, feather_px=0),
+            fill=FillOptions(grow_px=grow_px, feather_px=0, second_pass=second_pass),
             write=WriteOptions(
                 codec=codec,
                 crf=crf,

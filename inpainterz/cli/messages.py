@@ -96,6 +96,12 @@ def tell(report: Report, as_json: bool, sheet: Path | None) -> None:
     if report.doubtful_frames:
         many = len(report.doubtful_frames)
         err().print(f"Look at {many} doubtful masks, first in frame {report.doubtful_frames[0]}.")
+    if report.ghost_frames and report.options["fill"]["second_pass"] == "none":
+        many = len(report.ghost_frames)
+        err().print(
+            f"A ghost may remain in {many} frames, first in frame {report.ghost_frames[0]}: more "
+            "moves along there than the mask covers. --second-pass box fills a box around it."
+        )
     written = report.written
     if written is not None and written.copied_frames:
         console.print(

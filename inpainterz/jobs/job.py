@@ -380,6 +380,7 @@ class _Counts:
     invented: int = 0
     pieces: int = 0
     reused: int = 0
+    ghosts: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
 
@@ -533,6 +534,7 @@ class _Run:
             seconds=self.clock.seconds,
             written=writer.written,
             part=self.preview or self.order.part,
+            ghosts=tuple(self.counts.ghosts),
             notes=tuple(self.counts.notes),
         )
         for _, place in made:
@@ -863,6 +865,9 @@ class _Run:
                     f"{time.perf_counter() - began:.1f} s"
                 )
             release()
+            told = path.with_suffix(".json")
+            if told.is_file():
+                self.counts.ghosts.update(int(i) for i in read_json(told)["ghosts"])
             made.append((piece, path))
             done += piece.high - piece.low
             self._progress(Step("inpaint", done, total))
@@ -913,6 +918,7 @@ class _Run:
     ) -> Path:
         path = self._piece_path(piece, inputs, self.choices[-1])
         cv2.setRNGSeed(0)
+        ghosts: list[int] = []
         with ExitStack() as opened:
             filled = opened.enter_context(
                 closing(
@@ -924,6 +930,7 @@ class _Run:
                         cuts=cuts,
                         start=piece.low,
                         stop=piece.high,
+                        ghost=ghosts.append,
                     )
                 )
             )
@@ -940,6 +947,9 @@ class _Run:
                     behind.put((index, patch))
                 if index == piece.filled.stop - 1:
                     break
+            here = [i for i in ghosts if piece.start <= i < piece.stop]
+            if here:  # before the piece is there, so that a resumed run finds both
+                write_json(path.with_suffix(".json"), {"ghosts": here})
         return path
 
     # ------------------------------------------------------------ the clip

@@ -1,0 +1,122 @@
+"""Where more of an object moves than its mask covers, a box around all of it is offered."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import Coding, Scene, make, texture
+
+from inpainterz import FillOptions, Options, VideoReader, VideoWriter, WriteOptions
+from inpainterz.cli import main
+from inpainterz.errors import OptionError
+from inpainterz.masks import MaskStore
+from inpainterz.pipeline import inpaint_clip
+from inpainterz.types import Image, Mask
+
+H, W, COUNT = 96, 160, 34
+
+
+def walker(i: int) -> Mask:
+    whole = np.zeros((H, W), bool)
+    whole[20:76, 8 + 3 * i : 28 + 3 * i] = True
+    return whole
+
+
+def head(i: int) -> Mask:
+    mask = walker(i)
+    mask[30:] = False
+    return mask
+
+
+@dataclass(frozen=True)
+class Street:
+    clip: Path
+    heads: Path
+    """Masks that cover the walker's head alone."""
+    wholes: Path
+    plate: Image
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Street:
+    folder = tmp_path_factory.mktemp("street")
+    plain = make(folder / "plain.mp4", Scene(width=W, height=H, frames=COUNT), Coding(sound=None))
+    plate = texture(H, W, 3, 30, 220)
+    clip, everything = folder / "clip.mkv", np.ones((H, W), np.bool_)
+    with (
+        VideoReader(plain.path) as video,
+        VideoWriter(clip, like=video, options=WriteOptions(codec="ffv1")) as writer,
+    ):
+        for frame in video.frames():
+            image = plate.copy()
+            image[walker(frame.index)] = (200, 30, 120)
+            writer.write(replace(frame, image=image), everything)
+    for name, shape in (("heads", head), ("wholes", walker)):
+        with MaskStore(folder / name) as masks:
+            for i in range(COUNT):
+                masks.put(i, shape(i).astype(np.uint8))
+            masks.export_zip(folder / f"{name}.zip")
+    return Street(clip, folder / "heads.zip", folder / "wholes.zip", plate)
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command run in this process."""
+    monkeypatch.setattr(sys, "argv", ["inpainterz", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return int(ended.value.code or 0), out, " ".join(err.split())
+
+
+def left(clean: Path, plate: Image) -> float:
+    """How much of the walker's contrast with the street is still there, 0..1, on average."""
+    shares = []
+    with VideoReader(clean) as video:
+        for i in range(COUNT):
+            error = np.abs(video.frame(i).image.astype(float) - plate)[walker(i)].mean()
+            contrast = np.abs(np.array([200.0, 30, 120]) - plate)[walker(i)].mean()
+            shares.append(error / contrast)
+    return float(np.mean(shares))
+
+
+def test_a_ghost_is_told_and_the_second_pass_fills_it(
+    street: Street,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clean, again = tmp_path / "clean.mkv", tmp_path / "again.mkv"
+    base = ["inpaint", street.clip, "--masks", street.heads, "--grow", "auto", "--codec", "ffv1"]
+    code, _, err = run(monkeypatch, capsys, *base, "-o", clean)
+    assert code == 0
+    assert "A ghost may remain in" in err and "--second-pass box" in err
+    code, out, err = run(monkeypatch, capsys, *base, "-o", again, "--second-pass", "box", "--json")
+    assert code == 0 and "ghost may remain" not in err
+    report = json.loads(out)
+    assert len(report["ghost_frames"]) > 0.8 * COUNT
+    assert report["options"]["fill"]["second_pass"] == "box"
+    assert left(clean, street.plate) > 0.5
+    assert left(again, street.plate) < 0.12
+
+
+def test_whole_masks_leave_no_ghost(street: Street, tmp_path: Path) -> None:
+    fill = FillOptions(second_pass="box")
+    report = inpaint_clip(
+        street.clip, tmp_path / "clean.mp4", street.wholes, options=Options(fill=fill)
+    )
+    assert report.ghost_frames == ()
+
+
+def test_a_second_pass_needs_what_it_is_made_from() -> None:
+    with pytest.raises(OptionError, match="no second pass 'blob'"):
+        FillOptions(second_pass="blob")
+    with pytest.raises(OptionError, match="grown by auto"):
+        FillOptions(second_pass="box", grow_px=4)
