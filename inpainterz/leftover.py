@@ -8,15 +8,15 @@ Where an object was lost, or half of it, between two frames that show it whole, 
 interpolated, and what differs from the other frames there and has its colours belongs to it.
 
 What still moves along beyond that is a ghost: it is not added, as it may be something else, but its
-frame is told, with a box around it and the object for those who want that filled.
+frame is told, and `boxed` makes a box around it and the object the hole for those who want that.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -53,6 +53,12 @@ GHOST = 0.05
 GHOST_PAD = 0.08
 """How far a box lies around the object and its ghost, in their longer side."""
 
+GHOST_REACH = 8
+"""How many frames before and after a frame say whether its object has a ghost."""
+
+LEAST_GHOSTS = 3
+"""In so many of them it has one: one frame alone is mistaken easily."""
+
 COLOUR_REACH = 12.0
 """How far a pixel's colour may be from one that the object has thereabouts, CIE Lab."""
 
@@ -74,6 +80,10 @@ class _Small:
         return np.asarray(self.labels > 0)
 
 
+Sides: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels of the source."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Completed:
     """A frame whose mask was completed."""
@@ -81,9 +91,13 @@ class Completed:
     frame: Frame
     mask: Mask
     """(H, W)."""
-    boxes: Mask | None = None
-    """(H, W) boxes around objects of which more moves than the mask covers, without what must
-    stay; None where there is no such ghost."""
+    keep: Mask
+    """(H, W) what must stay."""
+    places: Mapping[int, Sides] = field(default_factory=dict)
+    """Object id -> its box in the frame, where that is known."""
+    ghosts: Mapping[int, Sides] = field(default_factory=dict)
+    """Object id -> how far a box around it and its ghost goes beyond the object's own, of objects
+    of which more moves than the completed mask covers."""
 
 
 def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Completed]:
@@ -130,27 +144,89 @@ def _completed(
     frame: Frame, mask: Mask, keep: Mask, small: _Small, window: Iterable[_Small]
 ) -> Completed:
     if mask.all() or min(small.labels.shape) < 32:
-        return Completed(frame, mask)
+        return Completed(frame, mask, keep)
     shot = [other for other in window if other.shot == small.shot]
     gaps = _gaps(small, shot)
     if not mask.any() and not gaps:
-        return Completed(frame, mask)
+        return Completed(frame, mask, keep)
     stays = np.asarray(
         cv2.resize(keep.astype(np.uint8), small.grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
     )
     others = [o for o in shot if o.index - small.index in OFFSETS]
-    added, boxes = _left_out(small, np.asarray(stays > 0), others, gaps)
-    whole = mask if added is None else np.asarray(mask | (_enlarged(added, mask.shape) & ~keep))
-    if boxes is not None:
-        boxes = np.asarray(_enlarged(boxes, mask.shape) & ~keep)
-    return Completed(frame, whole, boxes)
+    added, ghosts = _left_out(small, np.asarray(stays > 0), others, gaps)
+    height, width = mask.shape
+    if added is not None:
+        if added.shape != mask.shape:
+            size = (width, height)
+            soft = cv2.resize(added.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+            added = np.asarray(soft > 0.5)
+        mask = np.asarray(mask | (added & ~keep))
+    x, y = width / small.grey.shape[1], height / small.grey.shape[0]
+
+    def in_source(found: Mapping[int, Sides]) -> dict[int, Sides]:
+        return {k: (s[0] * x, s[1] * y, s[2] * x, s[3] * y) for k, s in found.items()}
+
+    places = {k: _box_of(np.asarray(small.labels == k)) for k in small.areas}
+    return Completed(frame, mask, keep, in_source(places), in_source(ghosts))
 
 
-def _enlarged(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    if mask.shape == shape:
-        return mask
-    soft = cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(soft > 0.5)
+def _box_of(mask: Mask) -> Sides:
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def boxed(items: Iterable[Completed]) -> Iterator[Completed]:
+    """Cover objects that have a ghost, and the ghost, with a box.
+
+    Whether and how far is what most of the frames around say, so that the box neither comes and
+    goes nor jumps.
+
+    Args:
+        items: from `complete`.
+
+    Yields:
+        The same with larger masks, `GHOST_REACH` frames late.
+    """
+    window: deque[tuple[int, int, Mapping[int, Sides]]] = deque()  # index, shot, ghosts
+    waiting: deque[Completed] = deque()
+    for item in items:
+        window.append((item.frame.index, item.frame.shot, item.ghosts))
+        waiting.append(item)
+        if len(waiting) > GHOST_REACH:
+            yield _boxed(waiting.popleft(), window)
+        while len(window) > 2 * GHOST_REACH + 1:
+            window.popleft()
+    while waiting:
+        yield _boxed(waiting.popleft(), window)
+
+
+def _boxed(item: Completed, window: Iterable[tuple[int, int, Mapping[int, Sides]]]) -> Completed:
+    near = [
+        ghosts
+        for index, shot, ghosts in window
+        if shot == item.frame.shot and abs(index - item.frame.index) <= GHOST_REACH
+    ]
+    mask = item.mask
+    for label, (x0, y0, x1, y1) in item.places.items():
+        beyond = [ghosts[label] for ghosts in near if label in ghosts]
+        if len(beyond) < LEAST_GHOSTS:
+            continue
+        left, top, right, bottom = np.median(beyond, axis=0)
+        box = np.zeros_like(mask)
+        box[
+            max(0, round(y0 - top)) : max(0, round(y1 + bottom)),
+            max(0, round(x0 - left)) : max(0, round(x1 + right)),
+        ] = True
+        mask = np.asarray(mask | (box & ~item.keep))
+    return replace(item, mask=mask)
+
+
+def lasting(frames: Collection[int]) -> tuple[int, ...]:
+    """Of the frames with a ghost those that are not alone, in order."""
+    ordered = np.sort(np.asarray(list(frames), np.int64))
+    first = np.searchsorted(ordered, ordered - GHOST_REACH)
+    end = np.searchsorted(ordered, ordered + GHOST_REACH, side="right")
+    return tuple(int(i) for i in ordered[end - first >= LEAST_GHOSTS])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,9 +321,9 @@ def _placed(
 
 def _left_out(
     here: _Small, stays: Mask, others: list[_Small], gaps: list[_Gap]
-) -> tuple[Mask | None, Mask | None]:
-    """The part of the objects beside their masks, and boxes around those that have a ghost, at the
-    size of the comparison; None: nothing.
+) -> tuple[Mask | None, Mapping[int, Sides]]:
+    """The part of the objects beside their masks, None: nothing; and their ghosts as `Completed`
+    has them, at the size of the comparison.
     """
     diagonal = float(np.hypot(*here.mask.shape))
     expected = here.mask.copy()
@@ -260,7 +336,7 @@ def _left_out(
         if sample is not None:
             samples.append(sample)
     if len(samples) < 2:
-        return None, None
+        return None, {}
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
     low = np.where(hidden, np.float32(np.inf), stacked).min(0)
@@ -271,7 +347,7 @@ def _left_out(
     ring = _disc(near, reach) & ~near & compared
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
         # the camera's motion does not explain the surroundings, or too much of the object is there
-        return None, _ghosts(here.mask, stays, differs, compared, reach)
+        return None, _ghosts(here, here.mask, stays, differs, compared, reach)
     missed = np.zeros_like(here.mask)
     for gap in gaps:
         missed |= gap.support & differs & gap.resembles(here.image)
@@ -288,14 +364,24 @@ def _left_out(
         added = np.zeros_like(known)
     added |= missed
     known = np.asarray(here.mask | added)
-    boxes = _ghosts(known, stays, differs, compared, reach)
-    return added if added.any() else None, boxes
+    ghosts = _ghosts(here, known, stays, differs, compared, reach)
+    return added if added.any() else None, ghosts
 
 
-def _ghosts(known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int) -> Mask | None:
-    """(h, w) boxes around objects and what moves beside their holes; None where nothing does.
+def _ghosts(
+    here: _Small, known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int
+) -> Mapping[int, Sides]:
+    """How far boxes go beyond the objects that have a ghost, see `Completed`.
 
     Growing covers a mask's rim, so what lies nearer than `reach` / 3 to it is no ghost.
+
+    Args:
+        here: the frame.
+        known: (h, w) the completed masks.
+        stays: (h, w) what must stay.
+        differs: (h, w) what is not as in the other frames.
+        compared: (h, w) where that is known.
+        reach: px, see `REACH`.
     """
     left = (differs & ~known & ~stays).astype(np.uint8)
     left = cv2.morphologyEx(left, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -306,19 +392,26 @@ def _ghosts(known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int)
     own = np.bincount(parts[known], minlength=total)
     ghost = np.bincount(parts[outside > 0], minlength=total)
     boxes = np.zeros_like(known)
+    found: dict[int, Sides] = {}
     for part in range(1, total):
         if own[part] and ghost[part] >= max(12, GHOST * own[part]):
-            rows, columns = (np.flatnonzero((parts == part).any(axis)) for axis in (1, 0))
-            high, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
-            pad = max(2, round(GHOST_PAD * max(high, wide)))
-            boxes[
-                max(0, rows[0] - pad) : rows[-1] + 1 + pad,
-                max(0, columns[0] - pad) : columns[-1] + 1 + pad,
-            ] = True
+            whole = np.asarray(parts == part)
+            x0, y0, x1, y1 = _box_of(whole)
+            boxes[int(y0) : int(y1), int(x0) : int(x1)] = True
+            pad = max(2.0, GHOST_PAD * max(y1 - y0, x1 - x0))
+            for label in np.unique(here.labels[whole]):
+                if label:
+                    own_x0, own_y0, own_x1, own_y1 = _box_of(np.asarray(here.labels == label))
+                    found[int(label)] = (
+                        max(0.0, own_x0 - x0) + pad,
+                        max(0.0, own_y0 - y0) + pad,
+                        max(0.0, x1 - own_x1) + pad,
+                        max(0.0, y1 - own_y1) + pad,
+                    )
     rest = compared & ~boxes & ~known
-    if not boxes.any() or (differs & rest).sum() > 0.1 * rest.sum():
-        return None  # nothing, or the camera's motion does not explain the picture
-    return boxes
+    if (differs & rest).sum() > 0.1 * rest.sum():
+        return {}  # the camera's motion does not explain the picture
+    return found
 
 
 def _aligned(here: _Small, other: _Small, reach: int) -> npt.NDArray[np.float32] | None:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +26,7 @@ import numpy as np
 from inpainterz import engines as engine_list
 from inpainterz.engines import Embedding, Inpainter, Segmenter, Tracker
 from inpainterz.errors import OptionError, OutputExists, PromptError, VideoEncodeError
-from inpainterz.leftover import Completed, complete
+from inpainterz.leftover import boxed, complete, lasting
 from inpainterz.masks import MaskStore, auto_grow_px, checked, chosen, feather, grow, stack
 from inpainterz.outputs import Also, SideOutputs
 from inpainterz.overlap import Behind, prefetch
@@ -584,7 +592,8 @@ def fill(
         options: what becomes of the masks before they are holes.
         cuts: first frames of the later shots.
         start, stop: the frames that are read and come out; no other one is borrowed from.
-        ghost: told the frames where more of an object moves than its mask covers.
+        ghost: told the frames where more of an object moves than its mask covers, see
+            `leftover.lasting`.
         progress: told after each frame.
     """
     stop = len(video) if stop is None else stop
@@ -597,17 +606,18 @@ def fill(
                 kept = np.asarray((labels > 0) & ~mask)
                 yield frame, np.where(mask, labels, np.uint8(0)), kept
 
+    def completed(taken: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[tuple[Frame, Mask]]:
+        found = complete(taken)
+        for done in boxed(found) if options.second_pass == "box" else found:
+            if done.ghosts and ghost is not None:
+                ghost(done.frame.index)
+            yield done.frame, done.mask
+
     def holes() -> Generator[tuple[Frame, Mask]]:
         auto = options.grow_px is None
         with closing(masked()) as taken:
-            masks_only = (Completed(f, np.asarray(g > 0)) for f, g, _ in taken)
-            for completed in complete(taken) if auto else masks_only:
-                frame, mask = completed.frame, completed.mask
-                if completed.boxes is not None:
-                    if ghost is not None:
-                        ghost(frame.index)
-                    if options.second_pass == "box":
-                        mask = np.asarray(mask | completed.boxes)
+            ready = completed(taken) if auto else ((f, np.asarray(g > 0)) for f, g, _ in taken)
+            for frame, mask in ready:
                 px = auto_grow_px(mask) if options.grow_px is None else options.grow_px
                 hole = grow(mask, px)
                 soften = min(options.feather_px, px)
@@ -872,7 +882,7 @@ def describe(
         written=written,
         also={also.kind: also.target for also in options.also},
         part=part,
-        ghost_frames=tuple(sorted(ghosts)),
+        ghost_frames=lasting(ghosts),
         notes=notes,
     )
 

@@ -18,18 +18,18 @@ from inpainterz.masks import MaskStore
 from inpainterz.pipeline import inpaint_clip
 from inpainterz.types import Image, Mask
 
-H, W, COUNT = 96, 160, 34
+H, W, COUNT = 72, 120, 30
 
 
 def walker(i: int) -> Mask:
     whole = np.zeros((H, W), bool)
-    whole[20:76, 8 + 3 * i : 28 + 3 * i] = True
+    whole[14:58, 6 + 3 * i : 22 + 3 * i] = True
     return whole
 
 
 def head(i: int) -> Mask:
     mask = walker(i)
-    mask[30:] = False
+    mask[24:] = False
     return mask
 
 

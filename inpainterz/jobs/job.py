@@ -73,7 +73,7 @@ from inpainterz.jobs.pieces import (
     patch_of,
 )
 from inpainterz.jobs.plan import make_plan
-from inpainterz.leftover import LOOKAHEAD
+from inpainterz.leftover import GHOST_REACH, LOOKAHEAD
 from inpainterz.masks import MaskStore, checked, chosen, doubtful_frames, encode_labels
 from inpainterz.outputs import SideOutputs
 from inpainterz.overlap import Behind, prefetch
@@ -579,7 +579,8 @@ class _Run:
 
     def _context(self) -> int:
         """How far around itself a piece looks, in frames."""
-        return int(self.engine("inpaint").lookahead) + LOOKAHEAD
+        boxes = GHOST_REACH if self.options.fill.second_pass == "box" else 0
+        return int(self.engine("inpaint").lookahead) + LOOKAHEAD + boxes
 
     def _known(self) -> tuple[int, int]:
         """The frames whose masks must be known: what may change, its surroundings, prompts."""
