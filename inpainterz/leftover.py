@@ -14,8 +14,8 @@ frame is told, and `boxed` makes a box around it and the object the hole for tho
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import cv2
@@ -84,6 +84,31 @@ Sides: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the source."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A part of an object in a frame that hangs together, or nearly."""
+
+    label: int
+    box: Sides
+
+    def near(self, other: Place) -> bool:
+        """Whether the other one may be the same a few frames away: they touch, or nearly."""
+        x0, y0, x1, y1 = self.box
+        u0, v0, u1, v1 = other.box
+        x, y = (x1 - x0 + u1 - u0) / 4, (y1 - y0 + v1 - v0) / 4
+        apart = u0 - x1 > x or x0 - u1 > x or v0 - y1 > y or y0 - v1 > y
+        return self.label == other.label and not apart
+
+
+@dataclass(frozen=True, slots=True)
+class Ghost:
+    """More moves along with a part of an object than its completed mask covers."""
+
+    place: Place
+    beyond: Sides
+    """How far a box around both goes beyond the part's own on each side."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Completed:
     """A frame whose mask was completed."""
@@ -93,11 +118,9 @@ class Completed:
     """(H, W)."""
     keep: Mask
     """(H, W) what must stay."""
-    places: Mapping[int, Sides] = field(default_factory=dict)
-    """Object id -> its box in the frame, where that is known."""
-    ghosts: Mapping[int, Sides] = field(default_factory=dict)
-    """Object id -> how far a box around it and its ghost goes beyond the object's own, of objects
-    of which more moves than the completed mask covers."""
+    places: tuple[Place, ...] = ()
+    """Where the objects are."""
+    ghosts: tuple[Ghost, ...] = ()
 
 
 def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Completed]:
@@ -163,11 +186,29 @@ def _completed(
         mask = np.asarray(mask | (added & ~keep))
     x, y = width / small.grey.shape[1], height / small.grey.shape[0]
 
-    def in_source(found: Mapping[int, Sides]) -> dict[int, Sides]:
-        return {k: (s[0] * x, s[1] * y, s[2] * x, s[3] * y) for k, s in found.items()}
+    places = [Place(p.label, _times(p.box, x, y)) for p in _places(small.labels)]
+    found = [
+        Ghost(Place(g.place.label, _times(g.place.box, x, y)), _times(g.beyond, x, y))
+        for g in ghosts
+    ]
+    return Completed(frame, mask, keep, tuple(places), tuple(found))
 
-    places = {k: _box_of(np.asarray(small.labels == k)) for k in small.areas}
-    return Completed(frame, mask, keep, in_source(places), in_source(ghosts))
+
+def _times(sides: Sides, x: float, y: float) -> Sides:
+    return sides[0] * x, sides[1] * y, sides[2] * x, sides[3] * y
+
+
+def _places(labels: LabelMap) -> list[Place]:
+    found = []
+    for label in np.unique(labels[labels > 0]):
+        own = np.asarray(labels == label)
+        joint = _disc(own, max(2, round(0.1 * float(np.sqrt(own.sum())))))
+        total, parts = cv2.connectedComponents(joint.astype(np.uint8))
+        found += [
+            Place(int(label), _box_of(np.asarray(own & (parts == part))))
+            for part in range(1, total)
+        ]
+    return found
 
 
 def _box_of(mask: Mask) -> Sides:
@@ -187,7 +228,7 @@ def boxed(items: Iterable[Completed]) -> Iterator[Completed]:
     Yields:
         The same with larger masks, `GHOST_REACH` frames late.
     """
-    window: deque[tuple[int, int, Mapping[int, Sides]]] = deque()  # index, shot, ghosts
+    window: deque[tuple[int, int, tuple[Ghost, ...]]] = deque()  # index, shot, ghosts
     waiting: deque[Completed] = deque()
     for item in items:
         window.append((item.frame.index, item.frame.shot, item.ghosts))
@@ -200,17 +241,18 @@ def boxed(items: Iterable[Completed]) -> Iterator[Completed]:
         yield _boxed(waiting.popleft(), window)
 
 
-def _boxed(item: Completed, window: Iterable[tuple[int, int, Mapping[int, Sides]]]) -> Completed:
+def _boxed(item: Completed, window: Iterable[tuple[int, int, tuple[Ghost, ...]]]) -> Completed:
     near = [
         ghosts
         for index, shot, ghosts in window
         if shot == item.frame.shot and abs(index - item.frame.index) <= GHOST_REACH
     ]
     mask = item.mask
-    for label, (x0, y0, x1, y1) in item.places.items():
-        beyond = [ghosts[label] for ghosts in near if label in ghosts]
+    for place in item.places:
+        beyond = [g.beyond for ghosts in near for g in ghosts if place.near(g.place)]
         if len(beyond) < LEAST_GHOSTS:
             continue
+        x0, y0, x1, y1 = place.box
         left, top, right, bottom = np.median(beyond, axis=0)
         box = np.zeros_like(mask)
         box[
@@ -321,9 +363,9 @@ def _placed(
 
 def _left_out(
     here: _Small, stays: Mask, others: list[_Small], gaps: list[_Gap]
-) -> tuple[Mask | None, Mapping[int, Sides]]:
-    """The part of the objects beside their masks, None: nothing; and their ghosts as `Completed`
-    has them, at the size of the comparison.
+) -> tuple[Mask | None, list[Ghost]]:
+    """The part of the objects beside their masks, None: nothing; and their ghosts; both at the size
+    of the comparison.
     """
     diagonal = float(np.hypot(*here.mask.shape))
     expected = here.mask.copy()
@@ -336,7 +378,7 @@ def _left_out(
         if sample is not None:
             samples.append(sample)
     if len(samples) < 2:
-        return None, {}
+        return None, []
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
     low = np.where(hidden, np.float32(np.inf), stacked).min(0)
@@ -370,8 +412,8 @@ def _left_out(
 
 def _ghosts(
     here: _Small, known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int
-) -> Mapping[int, Sides]:
-    """How far boxes go beyond the objects that have a ghost, see `Completed`.
+) -> list[Ghost]:
+    """What moves along with objects beside their completed masks.
 
     Growing covers a mask's rim, so what lies nearer than `reach` / 3 to it is no ghost.
 
@@ -392,25 +434,23 @@ def _ghosts(
     own = np.bincount(parts[known], minlength=total)
     ghost = np.bincount(parts[outside > 0], minlength=total)
     boxes = np.zeros_like(known)
-    found: dict[int, Sides] = {}
+    places = _places(here.labels)
+    found = []
     for part in range(1, total):
         if own[part] and ghost[part] >= max(12, GHOST * own[part]):
             whole = np.asarray(parts == part)
             x0, y0, x1, y1 = _box_of(whole)
             boxes[int(y0) : int(y1), int(x0) : int(x1)] = True
             pad = max(2.0, GHOST_PAD * max(y1 - y0, x1 - x0))
-            for label in np.unique(here.labels[whole]):
-                if label:
-                    own_x0, own_y0, own_x1, own_y1 = _box_of(np.asarray(here.labels == label))
-                    found[int(label)] = (
-                        max(0.0, own_x0 - x0) + pad,
-                        max(0.0, own_y0 - y0) + pad,
-                        max(0.0, x1 - own_x1) + pad,
-                        max(0.0, y1 - own_y1) + pad,
-                    )
+            for place in places:
+                u0, v0, u1, v1 = (int(side) for side in place.box)
+                if (whole[v0:v1, u0:u1] & (here.labels[v0:v1, u0:u1] == place.label)).any():
+                    before = (pad + max(u0 - x0, 0), pad + max(v0 - y0, 0))
+                    after = (pad + max(x1 - u1, 0), pad + max(y1 - v1, 0))
+                    found.append(Ghost(place, (*before, *after)))
     rest = compared & ~boxes & ~known
     if (differs & rest).sum() > 0.1 * rest.sum():
-        return {}  # the camera's motion does not explain the picture
+        return []  # the camera's motion does not explain the picture
     return found
 
 

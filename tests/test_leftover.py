@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clips import texture
 
-from inpainterz.leftover import LOOKAHEAD, Completed, boxed, complete, lasting
+from inpainterz.leftover import LOOKAHEAD, Completed, Ghost, Place, boxed, complete, lasting
 from inpainterz.types import Frame, Mask
 
 SIZE = (120, 200)
@@ -84,21 +84,23 @@ def test_a_box_is_what_most_frames_around_say() -> None:
     image, mask = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), bool)
     mask[10:20, 10:20] = True
     far, near = (30.0, 0.0, 0.0, 0.0), (2.0, 0.0, 0.0, 5.0)
+    place = Place(1, (10.0, 10.0, 20.0, 20.0))
     ghosts = {5: far, 40: near, 42: near, 44: far, 60: near, 61: near, 62: near}
     items = [
         Completed(
             Frame(image, i, i, Fraction(1), int(i >= 61)),
             mask,
             ~mask & (np.arange(60) < 9),
-            {1: (10, 10, 20, 20)},
-            {1: ghosts[i]} if i in ghosts else {},
+            (place, Place(1, (50.0, 10.0, 58.0, 20.0))),
+            (Ghost(place, ghosts[i]),) if i in ghosts else (),
         )
         for i in range(80)
     ]
     done = list(boxed(items))
     assert [d.frame.index for d in done] == list(range(80))
     larger = [i for i, d in enumerate(done) if not np.array_equal(d.mask, mask)]
-    assert larger == list(range(36, 49))  # neither around one alone nor over the cut
+    # neither around one alone, nor over the cut, nor where another part of the object is
+    assert larger == list(range(36, 49))
     box = np.zeros_like(mask)
     box[10:25, 9:20] = True  # what must stay is not in it
     assert np.array_equal(done[41].mask, box)
