@@ -213,6 +213,7 @@ class Tone:
         self.rate = 48000 if coding.sound in ("libopus", "mp2") else 44100
         self.stream = output.add_stream(coding.sound, self.rate)
         self.stream.layout = "stereo"
+        self.stream.bit_rate = 128_000  # which one codec wants to be told
         self.output, self.pitch, self.done = output, 330 * (number + 1), 0
         if number:
             self.stream.metadata["language"] = ("deu", "fra")[number % 2]

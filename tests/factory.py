@@ -93,6 +93,15 @@ FILES: dict[str, Made] = {
     "av1.mp4": Made(TINY, Coding("libsvtav1", options=SVT)),
     "av1.webm": Made(TINY, Coding("libsvtav1", options=SVT, sound="libopus", time_base=MS)),
     "prores.mov": Made(TINY, Coding("prores_ks", "yuv422p10le", sound="pcm_s16le"), copies=True),
+    "prores-4444.mov": Made(
+        TINY,
+        Coding("prores_ks", "yuva444p10le", sound="pcm_s16le"),
+        lost=("12 bits",),
+        copies=True,
+    ),
+    "all-intra-hevc.mov": Made(
+        TINY, Coding("libx265", options={"x265-params": "log-level=none:keyint=1"}), copies=True
+    ),
     "lossless.mkv": Made(ODD, Coding("ffv1", sound="flac", time_base=MS)),
     "raw.avi": Made(
         TINY,
@@ -107,6 +116,21 @@ FILES: dict[str, Made] = {
         target="mp4",
         codec="h264",
         lost=("codec mpeg4",),
+    ),
+    "reordered.avi": Made(
+        TINY,
+        Coding("mpeg4", sound="mp2", time_base=Fraction(1, 25), options={"bf": "2"}),
+        target="mkv",
+        codec="h264",
+        lost=("codec mpeg4",),
+    ),
+    "h264.avi": Made(TINY, Coding(sound="mp2", time_base=Fraction(1, 25)), target="mp4"),
+    "windows.asf": Made(
+        TINY,
+        Coding("wmv2", sound="wmav2", time_base=MS),
+        target="mkv",
+        codec="h264",
+        lost=("codec wmv2", "wmav2"),
     ),
     "mpeg2.mpg": Made(
         TINY,
@@ -197,7 +221,7 @@ FILES: dict[str, Made] = {
         lost=("subtitle stream", "attachment stream"),
     ),
 }
-DELAYED = ("ts", "mpg", "flv", "avi")
+DELAYED = ("ts", "mpg", "flv", "avi", "asf")
 """Containers that may begin where the encoder began to think, not at the first picture."""
 
 

@@ -24,7 +24,7 @@ from factory import DELAYED, FILES, MS, TINY, VP9, box, insert_in_entry
 from inpainterz.types import Mask
 from inpainterz.video.planes import plane_view, to_rgb, upright
 from inpainterz.video.reader import VideoReader
-from inpainterz.video.writer import VideoWriter, WriteOptions
+from inpainterz.video.writer import CODECS, VideoWriter, WriteOptions
 
 NEW = (200, 40, 60)
 QUICK = WriteOptions(preset="ultrafast", measure=True)
@@ -115,7 +115,7 @@ def test_the_same_file_comes_back(folder: Path, tmp_path: Path, name: str) -> No
         assert any(words in line for line in writer.dropped), (words, writer.dropped)
     _check_tracks(clip, target, made.lost)
     if shutil.which("ffprobe"):
-        _check_by_ffprobe(clip.path, target)
+        _check_by_ffprobe(clip.path, target, made)
 
 
 def _check_pixels(source: VideoReader, result: VideoReader, holes: set[int]) -> None:
@@ -171,23 +171,59 @@ def _check_tracks(clip: Clip, target: Path, lost: tuple[str, ...]) -> None:
             assert [s.type for s in a.streams] == [s.type for s in b.streams]
 
 
-def _check_by_ffprobe(source: Path, target: Path) -> None:
+_NEVER_KEPT = {"encoder", "vendor_id", "handler_name", "duration", "software", "compatible_brands"}
+_CONTAINER_S_OWN = {"major_brand", "minor_version", "language"}
+
+
+def _told_by_ffprobe(path: Path, *wanted: str) -> dict[str, Any]:
+    command = ["ffprobe", "-v", "error", "-of", "json", *wanted, str(path)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert not done.stderr.strip(), done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _words(told: dict[str, Any], same: bool) -> dict[str, str]:
+    left_out = _NEVER_KEPT if same else _NEVER_KEPT | _CONTAINER_S_OWN
+    found = {key.lower(): value for key, value in told.get("tags", {}).items()}
+    return {key: value for key, value in found.items() if key not in left_out | {"timecode"}}
+
+
+def _check_by_ffprobe(source: Path, target: Path, made: factory.Made) -> None:
     """Somebody else's eyes: ffprobe decodes both and must tell the same of them."""
-
-    def told(path: Path) -> dict[str, Any]:
-        command = ["ffprobe", "-v", "error", "-of", "json", "-count_frames"]
-        command += ["-show_streams", "-show_chapters", "-select_streams", "v:0", str(path)]
-        done = subprocess.run(command, capture_output=True, check=True, text=True)
-        assert not done.stderr.strip(), done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    was, now = told(source), told(target)
-    names = ("width", "height", "nb_read_frames", "sample_aspect_ratio", "color_transfer")
+    shown = "frame=best_effort_timestamp_time"
+    everything = ("-show_streams", "-show_chapters", "-show_format")
+    (was, frames), (now, after) = (
+        (_told_by_ffprobe(path, *everything), _told_by_ffprobe(path, *frames_of))
+        for path in (source, target)
+        for frames_of in [("-select_streams", "v:0", "-show_frames", "-show_entries", shown)]
+    )
+    same = source.suffix == target.suffix
+    a, b = (next(s for s in t["streams"] if s["codec_type"] == "video") for t in (was, now))
+    names = ["width", "height"]
+    if a["codec_name"] in CODECS:  # others do not say it, or in other words
+        names += ["color_space", "color_primaries", "color_transfer", "sample_aspect_ratio"]
+    if a["codec_name"] == b["codec_name"]:
+        names += ["color_range", "chroma_location", "pix_fmt"]
+    if same and not made.codec:
+        names += ["avg_frame_rate", "codec_tag_string", "disposition", "side_data_list"]
     for name in names:
         default = "1:1" if name == "sample_aspect_ratio" else None
-        assert now["streams"][0].get(name, default) == was["streams"][0].get(name, default), name
+        assert b.get(name, default) == a.get(name, default), (name, a.get(name), b.get(name))
+    times = [
+        [float(f.get(shown.partition("=")[2], "nan")) for f in t["frames"]] for t in (frames, after)
+    ]
+    assert len(times[0]) == len(times[1])
+    for x, y in zip(*times, strict=True):  # AVI's last ones have no time
+        assert not abs(x - y) > 0.0011, (x, y)
     assert len(now["chapters"]) == len(was["chapters"])
+    if made.lost:
+        return
+    assert _words(was["format"], same) == _words(now["format"], same)
+    for one, other in zip(was["streams"], now["streams"], strict=same):
+        assert _words(one, same) == _words(other, same)
+        if same:
+            assert one["disposition"] == other["disposition"]
 
 
 # --- what the table cannot say ----------------------------------------------------------------

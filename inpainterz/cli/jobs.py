@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -198,7 +199,7 @@ def frames_of(text: str, clip: Path, limits: Limits) -> tuple[int, int]:
     return ends[0], ends[1]
 
 
-def _frame_at(seconds: float, pts: tuple[int, ...], unit: float) -> int:
+def _frame_at(seconds: float, pts: Sequence[int], unit: float) -> int:
     """The first frame that is shown at or after so many seconds from the clip's beginning."""
     import bisect
 

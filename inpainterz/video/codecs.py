@@ -125,7 +125,7 @@ _RELATIVES = {  # what has no encoder here, and what comes nearest
 }
 _DEEP = ("av1", "hevc")  # where the source's family has no encoder of more than 8 bits
 _BITS_TO_KEEP = 10
-_PRORES_TAGS = ("apco", "apcs", "apcn", "apch", "ap4h", "ap4x")
+PRORES_TAGS = ("apco", "apcs", "apcn", "apch", "ap4h", "ap4x")
 """ProRes profiles by number: proxy, LT, standard, HQ, 4444, 4444 XQ."""
 
 
@@ -347,7 +347,7 @@ def encoder_options(
         if words:
             found["svtav1-params"] = ":".join(words)
     elif codec == "prores":
-        profile = _PRORES_TAGS.index(prores_tag(source_tag, pix_fmt))
+        profile = PRORES_TAGS.index(prores_tag(source_tag, pix_fmt))
         found = {"vendor": "apl0", "profile": str(profile)}
         if "yuva" in pix_fmt:
             found["alpha_bits"] = "16"

@@ -64,15 +64,14 @@ def compare(
     """Hold the frames of a result against the source's, outside the holes.
 
     Args:
-        was, now: frames of one pixel format and size.
+        was, now: frames of one size and one pixel format that `layout_of` knows.
         holes: (H, W) bool each, in the frames' own orientation.
     """
     error_sum, count, exact, worst = 0.0, 0, 0, 0.0
     top = 255.0
     for source, result, hole in zip(was, now, holes, strict=True):
         layout = layout_of(result.format.name)
-        if layout is None or source.format.name != result.format.name:
-            continue
+        assert layout is not None and source.format.name == result.format.name
         top = float(2**layout.bits - 1)
         is_exact = True
         step = layout.planes[0][2]

@@ -12,6 +12,7 @@ import itertools
 import logging
 import math
 import os
+from array import array
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
@@ -24,6 +25,7 @@ import av.container
 import av.error
 import av.filter
 import numpy as np
+import numpy.typing as npt
 from av.codec.context import ThreadType
 from av.stream import Discard, Disposition
 
@@ -144,6 +146,8 @@ class VideoInfo:
     """Whether the file's metadata has keys that begin with "com.", as phones write them."""
     display_matrix: tuple[int, ...] = ()
     """The nine numbers that turn stored pixels upright, as the file has them; empty without."""
+    tells_aspect: bool = False
+    """Whether the file says how wide a pixel is, be it that it is square."""
 
     @property
     def is_dolby_vision(self) -> bool:
@@ -151,12 +155,9 @@ class VideoInfo:
         return bool(self.side_data & {"DOVI_METADATA", "DOVI_RPU_BUFFER"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """A keyframe that decoding can start from."""
-
-    pts: int
-    dts: int | None
+def _no_times() -> array[int]:
+    """Times of frames, whole numbers; a list would take five times as much."""
+    return array("q")
 
 
 def open_container(path: Path, limits: Limits = Limits()) -> av.container.InputContainer:
@@ -341,8 +342,8 @@ class VideoReader:
             stored = self._without_lead(stored, first)
         else:
             stored = self._scan(stored, declared_rate)
-        self.pts: tuple[int, ...] = stored.pts
-        self._keys = () if self._container in _NO_SEEKING else stored.keys
+        self.pts: Sequence[int] = stored.pts
+        self._keys = _Keys() if self._container in _NO_SEEKING else stored.keys
         if not self.pts:
             raise self._damaged(0)
 
@@ -382,6 +383,7 @@ class VideoReader:
             hdr=HdrMetadata.of(first),
             side_data=side_data_of(first),
             display_matrix=matrix_of(first),
+            tells_aspect=bool(aspect),
         )
 
     def __enter__(self) -> VideoReader:
@@ -609,17 +611,21 @@ class VideoReader:
             "Copy or download it again, or repair it with ffmpeg -i IN -c copy OUT",
         )
 
-    def _entries(self, index: int) -> Iterator[_Key | None]:
-        """Where decoding may start to reach frame `index`, nearest first; None = the beginning."""
+    def _entries(self, index: int) -> Iterator[int | None]:
+        """Times to seek to, to reach frame `index`, nearest first; None = the beginning."""
         if not self._by_ordinal:
-            at = bisect.bisect_right([key.pts for key in self._keys], self.pts[index]) - 1
+            at = bisect.bisect_right(self._keys.pts, self.pts[index]) - 1
             for back in (0, 1, 3):
                 if at - back > 0:
-                    yield self._keys[at - back]
+                    yield self._keys.seek_to[at - back]
         yield None
 
-    def _decode(self, key: _Key | None) -> Generator[av.VideoFrame, None, None]:
-        """Decode from a keyframe to the end; a packet that cannot be decoded gives no frame."""
+    def _decode(self, key: int | None) -> Generator[av.VideoFrame, None, None]:
+        """Decode to the end; a packet that cannot be decoded gives no frame.
+
+        Args:
+            key: a keyframe's time to seek to; None: from the beginning.
+        """
         with open_container(self.path, self.limits) as container:
             if self._stream_index >= len(container.streams):
                 raise VideoDecodeError(f"{self.path} changed while it was read", "Start again")
@@ -637,9 +643,8 @@ class VideoReader:
                 if other.index != stream.index:
                     other.discard = Discard.all
             if key is not None:
-                target = key.pts if key.dts is None else key.dts
                 try:
-                    container.seek(target, stream=stream)
+                    container.seek(key, stream=stream)
                 except av.error.FFmpegError:
                     return
             packets = packets_of(container, stream)
@@ -709,7 +714,7 @@ class VideoReader:
         """Leave out what is shown before the first keyframe and needs frames the file has not."""
         if first.pts is None or not stored.pts or stored.pts[0] >= first.pts:
             return stored
-        if stored.keys and stored.keys[0].pts < first.pts:
+        if stored.keys.pts and stored.keys.pts[0] < first.pts:
             return stored  # the first ones are lost: the first after them stands in
         return stored.beginning_at(first.pts)
 
@@ -717,19 +722,35 @@ class VideoReader:
         """List the times by decoding everything, where the container does not tell them.
 
         Raw streams have none and AVI has those of storing, not of showing. If the decoder does not
-        know better, frames are shown in order at the times of storing.
+        know better, frames are shown in order, each when the packet is stored with which the
+        decoder gives it; that lies as far behind its own packet as pictures are reordered.
         """
         with closing(self._decode(None)) as decoded:
-            times = [native.pts for native in decoded]
-        known = [pts for pts in times if pts is not None]
+            times = [(native.pts, native.dts) for native in decoded]
+        known = [pts for pts, _ in times if pts is not None]
         if len(known) == len(times) and _rises(known):
-            return replace(stored, pts=tuple(known), is_certain=True)
+            return replace(stored, pts=array("q", known), is_certain=True)
         self._by_ordinal = True
+        given = [dts for _, dts in times if dts is not None]
+        held = len(times) - len(given)  # what the decoder still had when the packets ended
         grid = stored.stored_at
+        if len(given) > 1 and _rises(given) and all(d is not None for _, d in times[: len(given)]):
+            steps = sorted(b - a for a, b in itertools.pairwise(given))
+            step = steps[len(steps) // 2]
+            grid = array("q", [*given, *(given[-1] + step * i for i in range(1, held + 1))])
         if len(grid) != len(times) or not _rises(grid):
-            step = 1 / ((rate or Fraction(25)) * self.time_base)
-            grid = tuple(round(i * step) for i in range(len(times)))
-        return replace(stored, pts=grid, keys=(), last_duration=0)
+            even = 1 / ((rate or Fraction(25)) * self.time_base)
+            grid = array("q", [round(i * even) for i in range(len(times))])
+        return replace(stored, pts=grid, keys=_Keys(), last_duration=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keyframes that decoding can start from, in order of presentation."""
+
+    pts: array[int] = field(default_factory=_no_times)
+    seek_to: array[int] = field(default_factory=_no_times)
+    """When each is stored, or shown where the file does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -737,11 +758,11 @@ class _Stored:
     """What demuxing tells of the frames."""
 
     count: int
-    pts: tuple[int, ...]
+    pts: array[int]
     """In order of presentation."""
-    stored_at: tuple[int, ...]
+    stored_at: array[int]
     """The times of storing, in the order of the file; empty where they are known to be useless."""
-    keys: tuple[_Key, ...]
+    keys: _Keys
     last_duration: int
     """Of the last frame; 0 if the file does not say."""
     is_certain: bool
@@ -753,10 +774,11 @@ class _Stored:
         """Forget what is shown before `pts`."""
         if not self.pts or self.pts[0] >= pts:
             return self
+        key = bisect.bisect_left(self.keys.pts, pts)
         return replace(
             self,
             pts=self.pts[bisect.bisect_left(self.pts, pts) :],
-            keys=tuple(key for key in self.keys if key.pts >= pts),
+            keys=_Keys(self.keys.pts[key:], self.keys.seek_to[key:]),
         )
 
 
@@ -772,9 +794,8 @@ def _demux(
         if other.index != stream.index:
             other.discard = Discard.all
     codec = stream.codec_context.codec.canonical_name
-    times: list[int | None] = []
-    stored_at: list[int | None] = []
-    keys: list[_Key] = []
+    count = 0
+    times, stored_at, key_times, key_places = (_no_times() for _ in range(4))
     last: tuple[int, int] | None = None
     try:
         for packet in packets_of(container, stream):
@@ -782,31 +803,39 @@ def _demux(
                 continue
             if codec == "vp8" and not bytes(packet)[0] & 0x10:  # RFC 6386, 9.1: show_frame
                 continue
-            if len(times) == limits.frames:
+            if count == limits.frames:
                 raise _too_much(path, "frames", stream.frames or limits.frames + 1, limits.frames)
-            times.append(packet.pts)
-            stored_at.append(packet.dts)
+            count += 1
+            if packet.dts is not None:
+                stored_at.append(packet.dts)
             if packet.pts is None:
                 continue
+            times.append(packet.pts)
             if packet.is_keyframe:
-                keys.append(_Key(packet.pts, packet.dts))
+                key_times.append(packet.pts)
+                key_places.append(packet.pts if packet.dts is None else packet.dts)
             if last is None or packet.pts > last[0]:
                 last = (packet.pts, packet.duration or 0)
     except av.error.FFmpegError as error:
         raise VideoDecodeError(
-            f"{path} is damaged after frame {len(times)}", "Copy or download it again"
+            f"{path} is damaged after frame {count}", "Copy or download it again"
         ) from error
-    shown = sorted(pts for pts in times if pts is not None)
+    shown = _reordered(times, np.argsort(times, kind="stable"))
+    order = np.argsort(key_times, kind="stable")
     guessed = container.format.name in _NO_PRESENTATION_TIMES and codec in _REORDERED
     return _Stored(
-        count=len(times),
-        pts=tuple(shown),
-        stored_at=tuple(dts for dts in stored_at if dts is not None),
-        keys=tuple(sorted(keys, key=lambda key: key.pts)),
+        count=count,
+        pts=shown,
+        stored_at=stored_at,
+        keys=_Keys(_reordered(key_times, order), _reordered(key_places, order)),
         last_duration=last[1] if last else 0,
-        is_certain=len(shown) == len(times) and _rises(shown) and not guessed,
+        is_certain=len(shown) == count and _rises(shown) and not guessed,
         may_hold_fields=codec in ("h264", "hevc", "mpeg2video"),
     )
+
+
+def _reordered(times: array[int], order: npt.NDArray[np.intp]) -> array[int]:
+    return array("q", np.asarray(times, np.int64)[order].tobytes())
 
 
 def _video_stream(
@@ -853,7 +882,7 @@ def _codec_tag(stream: av.VideoStream) -> str:
     return tag if tag.isprintable() else ""
 
 
-def _typical_step(pts: tuple[int, ...], rate: Fraction | None, time_base: Fraction) -> int:
+def _typical_step(pts: Sequence[int], rate: Fraction | None, time_base: Fraction) -> int:
     """How long the last frame is shown, when the file does not say: as long as most are."""
     if len(pts) > 1:
         steps = sorted(b - a for a, b in itertools.pairwise(pts))
@@ -862,7 +891,7 @@ def _typical_step(pts: tuple[int, ...], rate: Fraction | None, time_base: Fracti
 
 
 def _rate(
-    pts: tuple[int, ...], end: int, time_base: Fraction, declared: Fraction | None
+    pts: Sequence[int], end: int, time_base: Fraction, declared: Fraction | None
 ) -> tuple[Fraction | None, bool]:
     """Average frames per second, and whether the times leave the even grid by more than 1 ms."""
     if len(pts) < 2:

@@ -10,7 +10,6 @@ Where that cannot be had, `plan` says why, and everything is encoded.
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ class Joint(Protocol):
 class Plan:
     """The groups of a clip. Packets are counted in the order of the file."""
 
-    starts: tuple[int, ...]
+    starts: Times
     """First packet of each group, which is its first frame too: a group's frames are as many as
     its packets, and are shown before the next group's."""
     dts: Times
@@ -95,9 +94,11 @@ class Plan:
         at = int(np.searchsorted(self.cuts, frame, "right")) - 1
         return max(first, int(self.cuts[at])) if at >= 0 else first
 
-    def groups(self) -> list[tuple[int, int]]:
-        """First frame, and the one after the last, of each group."""
-        return list(itertools.pairwise((*self.starts, len(self.dts))))
+    def group(self, number: int) -> tuple[int, int]:
+        """First frame, and the one after the last, of a group."""
+        after = number + 1
+        stop = self.starts[after] if after < len(self.starts) else len(self.dts)
+        return int(self.starts[number]), int(stop)
 
 
 def plan(like: VideoReader, codec: str) -> Plan:
@@ -119,7 +120,7 @@ def plan(like: VideoReader, codec: str) -> Plan:
         raise CannotSplice(f"{like.info.container} does not tell when each picture is shown")
     shown_at, stored_at = array("q"), array("q")  # a list would take four times as much
     has_stored = True
-    entries: list[int] = []
+    entries = array("q")
     with open_container(like.path) as container:
         stream = container.streams[like.stream_index]
         assert isinstance(stream, av.VideoStream)
@@ -151,13 +152,13 @@ def plan(like: VideoReader, codec: str) -> Plan:
     if not np.array_equal(shown, like.pts):
         raise CannotSplice("it holds frames that are not shown")
     starts, cuts = _closed(entries, pts, apart=codec == "h264")
-    if not starts or (len(starts) < 2 and not len(cuts)):
+    if not len(starts) or (len(starts) < 2 and not len(cuts)):
         raise CannotSplice("it has no group of pictures that stands for itself")
     dts = _storing_times(pts, np.array(stored_at, np.int64) if has_stored else None, shown)
     return Plan(starts, dts, cuts, joint, bool((dts[1:] <= shown[:-1]).all()))
 
 
-def _closed(entries: Sequence[int], pts: Times, *, apart: bool) -> tuple[tuple[int, ...], Times]:
+def _closed(entries: Sequence[int], pts: Times, *, apart: bool) -> tuple[Times, Times]:
     """Where groups begin, and where their copies may end.
 
     Before either, everything shown earlier is stored, and nothing shown later.
@@ -167,14 +168,18 @@ def _closed(entries: Sequence[int], pts: Times, *, apart: bool) -> tuple[tuple[i
     """
     after = np.minimum.accumulate(pts[::-1])[::-1]  # least time from here on
     before = np.maximum.accumulate(pts)  # greatest time up to here
+    none = np.zeros(0, np.int64)
     if not entries or entries[0] != 0 or after[0] != pts[0]:
-        return (), np.zeros(0, np.int64)
-    keys = set(entries) if apart else set[int]()
+        return none, none
+    keys = np.asarray(entries, np.int64)
     clean = np.concatenate([[False], before[:-1] < after[1:]])
+    joins = clean & (after == pts)
     if apart:
-        clean[[i + 1 for i in entries if i + 1 < len(pts)]] = False
-    later = (i for i in entries if clean[i] and after[i] == pts[i] and i + 1 not in keys)
-    return (0, *later), np.flatnonzero(clean)
+        clean[keys[keys + 1 < len(pts)] + 1] = False
+        joins &= clean
+        joins[keys[keys > 0] - 1] = False
+    joins[0] = True
+    return keys[joins[keys]], np.flatnonzero(clean)
 
 
 def _storing_times(pts: Times, dts: Times | None, shown: Times) -> Times:

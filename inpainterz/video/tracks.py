@@ -33,7 +33,12 @@ _STRUCTURAL = (
     "software",
     "duration",
 )
-_SUBSTITUTES = {"webm": ("libopus", "opus"), "mp4": ("aac", "aac"), "mov": ("aac", "aac")}
+_SUBSTITUTES = {
+    "webm": ("libopus", "opus"),
+    "mp4": ("aac", "aac"),
+    "mov": ("aac", "aac"),
+    "matroska": ("aac", "aac"),
+}
 _BITS_PER_CHANNEL = 128_000  # a second: no difference to be heard in either codec
 
 
@@ -128,6 +133,8 @@ class Tracks:
         """Which entries of the source's metadata a file has not."""
         with open_container(result, self._like.limits) as container:
             there = {key.lower() for key in container.metadata}
+            for stream in container.streams.video:  # which MOV keeps the timecode with
+                there |= {key.lower() for key in stream.metadata}
         return tuple(
             sorted(
                 key

@@ -38,6 +38,7 @@ from inpainterz.video.codecs import (
     CODEC_TABLE,
     CODECS,
     PRESETS,
+    PRORES_TAGS,
     WriteOptions,
     codec_for,
     container_of,
@@ -411,8 +412,10 @@ class _Movie:
             return None, "it was not wanted"
         if not whole:
             return None, "only a part of the clip is written"
-        if self._format != like.info.pix_fmt:
-            return None, f"the source's pictures are {like.info.pix_fmt}, not {self._format}"
+        # of ProRes 4444 decoders give 12 bits, and the encoder takes 10; the packets tell neither
+        given = like.info.pix_fmt
+        if self._format != (given.replace("12le", "10le") if self._codec == "prores" else given):
+            return None, f"the source's pictures are {given}, not {self._format}"
         if self._container in ("mp4", "mov") and like.info.container == "flv":
             return None, "the source's times are rounded"
         if like.info.is_dolby_vision:
@@ -452,6 +455,8 @@ class _Movie:
             elif header is not None:
                 context.extradata = header
             _copy_settings(self._encoder, context)
+            if template.average_rate:  # what the source says, be it that times are uneven
+                context.framerate = template.average_rate
             context.bit_rate = 0
         else:
             rate = (info.fps or Fraction(25)).limit_denominator(1_000_000)
@@ -466,7 +471,8 @@ class _Movie:
             if spliced and self._codec in ("h264", "hevc") and info.codec_tag in _MP4_TAGS:
                 context.codec_tag = info.codec_tag
             elif spliced and self._codec == "prores":
-                context.codec_tag = prores_tag(info.codec_tag, self._format)
+                tag = info.codec_tag  # of most pictures, whatever the profile of the others is
+                context.codec_tag = tag if tag in PRORES_TAGS else prores_tag(tag, self._format)
             elif self._codec == "hevc":
                 # Apple's players want the parameter sets in the header
                 stream.codec_context.codec_tag = "hvc1"
@@ -505,7 +511,8 @@ class _Movie:
         context.pix_fmt = self._format
         context.time_base = like.time_base
         context.framerate = (info.fps or Fraction(25)).limit_denominator(1_000_000)
-        context.sample_aspect_ratio = aspect
+        if info.tells_aspect:
+            context.sample_aspect_ratio = aspect
         was, now = workable(info.pix_fmt), layout_of(self._format)
         assert now is not None, self._format
         context.color_range = info.color_range
@@ -730,10 +737,11 @@ class _Movie:
         aspect, (height, width) = self._like.info.sample_aspect_ratio, self._like.size
         if self._like.orientation.transpose:
             height, width, aspect = width, height, 1 / aspect
-        if aspect == 1 or self._container not in ("matroska", "webm"):
+        if not self._like.info.tells_aspect or self._container not in ("matroska", "webm"):
             return
         told = set_pixel_aspect(self._part, (height, width), aspect)
-        if not told and self._codec not in ("h264", "hevc"):  # whose pictures tell it too
+        in_pictures = self._codec in ("h264", "hevc")
+        if not told and aspect != 1 and not in_pictures:
             self.dropped.append("the pixels' aspect ratio")
 
     def _measured(self, holes: HoleFile) -> Fidelity:
@@ -747,7 +755,8 @@ class _Movie:
         ):
             turn = self._like.orientation.revert
             masks = (np.asarray(turn(mask)) for mask in holes.masks(self._like.size))
-            return compare((self._picture(native) for native in was), now, masks)
+            # a decoder of ProRes 4444 gives 12 bits, of which 10 were encoded
+            return compare(map(self._picture, was), map(self._picture, now), masks)
 
     def _check(self) -> None:
         """Read the result's times back: a file that lost a frame is not put in place."""
@@ -788,7 +797,6 @@ class _Splicer:
 
     def __init__(self, plan: splice.Plan, like: VideoReader) -> None:
         self._plan, self._like = plan, like
-        self._groups = plan.groups()
         self._number = 0
         self.is_touched = False
         self._stored = 0  # how many packets are muxed: the times of storing go on from there
@@ -805,12 +813,12 @@ class _Splicer:
     @property
     def group(self) -> tuple[int, int]:
         """First frame of the group that is being written, and the one after its last."""
-        return self._groups[self._number]
+        return self._plan.group(self._number)
 
     def next_group(self) -> None:
         """Go on to the next group; behind the last there is none, and nobody asks."""
         self.is_touched = False
-        self._number = min(self._number + 1, len(self._groups) - 1)
+        self._number = min(self._number + 1, len(self._plan.starts) - 1)
 
     def cut_before(self, frame: int) -> int:
         """Where the copy of the group ends, if `frame` is its first with a hole."""
@@ -856,7 +864,8 @@ def _copy_settings(encoder: av.VideoCodecContext, context: av.VideoCodecContext)
     context.width, context.height = encoder.width, encoder.height
     context.pix_fmt = encoder.pix_fmt
     context.framerate = encoder.framerate
-    context.sample_aspect_ratio = encoder.sample_aspect_ratio
+    if encoder.sample_aspect_ratio:
+        context.sample_aspect_ratio = encoder.sample_aspect_ratio
     context.color_range, context.color_primaries = encoder.color_range, encoder.color_primaries
     context.color_trc, context.colorspace = encoder.color_trc, encoder.colorspace
 
