@@ -35,7 +35,7 @@ from segment_anything.modeling import (  # noqa: E402
     TwoWayTransformer,
 )
 
-from inpainterz.segment import sam  # noqa: E402
+from inpainterz.segment import promptable, sam  # noqa: E402
 
 WORST = 1e-3
 """Largest difference of a logit that counts as the same, in float32."""
@@ -125,7 +125,7 @@ def compare(
     """Run a chain of prompts through both; the largest difference of a logit."""
     theirs.set_image(image)
     embedding = ours.embed(image)
-    worst = float((embedding.features - theirs.features).abs().max())
+    worst = float((embedding.maps[0] - theirs.features).abs().max())
     previous, low = None, None
     for prompt in clicks:
         points = np.asarray(prompt.get("points", []), np.float32).reshape(-1, 2)
@@ -218,8 +218,8 @@ def test_the_comparison_would_notice(ours: sam.SamSegmenter, theirs: SamPredicto
 def test_a_kept_embedding_is_small_and_on_the_cpu() -> None:
     segmenter = engine("auto")
     embedding = segmenter.embed(picture())
-    assert embedding.features.dtype == torch.float16
-    assert embedding.features.device.type == "cpu"
+    assert embedding.maps[0].dtype == torch.float16
+    assert embedding.maps[0].device.type == "cpu"
     exact = engine("fp32")
     prompt = Prompt.of((60, 40), (80, 42))
     mask = segmenter.segment(embedding, prompt).mask
@@ -269,7 +269,7 @@ def test_the_answer_of_another_frame_size_is_left_out(ours: sam.SamSegmenter) ->
 
 
 def test_many_boxes(ours: sam.SamSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sam, "BOXES_AT_ONCE", 2)
+    monkeypatch.setattr(promptable, "BOXES_AT_ONCE", 2)
     embedding = ours.embed(picture())
     boxes = np.asarray([(5, 5, 60, 60), (20, 10, 100, 70), (90, 30, 149, 89)], np.float32)
     answers = ours.segment_boxes(embedding, boxes)
@@ -323,7 +323,7 @@ def test_an_embedding_of_another_engine(ours: sam.SamSegmenter) -> None:
 def test_a_view_of_a_frame(ours: sam.SamSegmenter) -> None:
     image = picture()
     flipped = ours.embed(image[:, ::-1])
-    assert torch.equal(flipped.features, ours.embed(image[:, ::-1].copy()).features)
+    assert torch.equal(flipped.maps[0], ours.embed(image[:, ::-1].copy()).maps[0])
 
 
 # Built from a file --------------------------------------------------------------------------------
@@ -404,8 +404,8 @@ def test_a_compiled_encoder_gives_the_same(
 ) -> None:
     path = save(tmp_path / "sam_vit_b_01ec64.pth", fill(tiny()))
     options = sam.Options(precision="fp32", compile=True)
-    compiled = sam.create(options, device="cpu", weights=path).embed(picture()).features
-    assert float((compiled - ours.embed(picture()).features).abs().max()) <= WORST
+    compiled = sam.create(options, device="cpu", weights=path).embed(picture()).maps[0]
+    assert float((compiled - ours.embed(picture()).maps[0]).abs().max()) <= WORST
 
 
 @pytest.mark.gpu

@@ -1,9 +1,7 @@
 """SAM, the Segment Anything Model, as a segmenter: ViT-B, ViT-L and ViT-H.
 
 Kirillov et al., "Segment Anything", ICCV 2023 (arXiv 2304.02643), through the authors' package
-segment-anything. The image encoder runs once a frame; what it found belongs to the caller, so
-several users share one network and never each other's frames. Each click costs one pass of the
-small decoder.
+segment-anything.
 """
 
 from __future__ import annotations
@@ -15,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from inpainterz import weights as files
 from inpainterz.device import compute_dtype, memory_guard, pick
-from inpainterz.errors import EngineUnavailable, OptionError, PromptError
-from inpainterz.segment.answers import Proposals, State, usable
-from inpainterz.segment.prompts import checked, checked_image
-from inpainterz.types import Image, Prompt, Segmentation
+from inpainterz.errors import EngineUnavailable, OptionError
+from inpainterz.segment.promptable import Embedding, PromptableSegmenter
+from inpainterz.segment.prompts import checked_image
+from inpainterz.types import Image
 
 KINDS = {"sam-vit-b": "vit_b", "sam-vit-l": "vit_l", "sam-vit-h": "vit_h"}
 """Card -> the package's name for the network."""
@@ -35,7 +31,6 @@ WIDTHS = {768: "sam-vit-b", 1024: "sam-vit-l", 1280: "sam-vit-h"}
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-BOXES_AT_ONCE = 16
 MEMORY_HINT = "Choose a smaller SAM (sam-b), or --device cpu"
 
 
@@ -55,21 +50,7 @@ class Options:
             raise OptionError("precision must be auto, fp32, fp16 or bf16")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedding:
-    """What the image encoder found in one frame; 2 MB in float16, on the CPU."""
-
-    features: torch.Tensor
-    """(1, 256, 64, 64) float16 or float32."""
-    size: tuple[int, int]
-    """(H, W) of the frame."""
-    inner_size: tuple[int, int]
-    """(H, W) of the frame within the network's square input, top left."""
-    network: str
-    """The card of the network that made it: no other can read it."""
-
-
-class SamSegmenter:
+class SamSegmenter(PromptableSegmenter):
     """The `Segmenter` with SAM inside."""
 
     def __init__(
@@ -83,12 +64,12 @@ class SamSegmenter:
             name: of the card.
             dtype: the image encoder computes in it.
         """
+        side: int = network.image_encoder.img_size
+        super().__init__(name=name, side_px=side, memory_hint=MEMORY_HINT)
         self.options = options
         self._network = network
-        self._name = name
         self._dtype = dtype
         self._device: torch.device = network.device
-        self._side_px: int = network.image_encoder.img_size
         with torch.inference_mode():
             self._position = network.prompt_encoder.get_dense_pe()  # the same for every click
 
@@ -105,8 +86,7 @@ class SamSegmenter:
         """
         image = checked_image(image)
         height, width = image.shape[:2]
-        scale = self._side_px / max(height, width)
-        inner = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        inner = self.inner_size((height, width))
         resized = PIL.Image.fromarray(np.ascontiguousarray(image)).resize(
             (inner[1], inner[0]), PIL.Image.Resampling.BILINEAR
         )
@@ -117,134 +97,32 @@ class SamSegmenter:
             with torch.autocast(self._device.type, dtype=self._dtype, enabled=half):
                 found = self._network.image_encoder(batch)  # (1, 256, S/16, S/16)
             kept = torch.float32 if self.options.precision == "fp32" else torch.float16
-            return Embedding(found.to("cpu", kept), (height, width), inner, self._name)
+            return Embedding((found.to("cpu", kept),), (height, width), self._name)
 
-    def segment(
-        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
-    ) -> Segmentation:
-        """Answer one object's prompt; about 0.1 s on two cores.
-
-        The first click is ambiguous, so the best of three proposals counts by the network's own
-        score; after it the logits of the last answer go in with all clicks and one answer comes
-        out (paper, appendix A, "Resolving ambiguity" and "Making the model efficient").
-
-        Args:
-            embedding: from `embed` of this engine.
-            prompt: all clicks so far on this object.
-            previous: the last answer for this object in this frame. It counts while every click
-                that led to it is still there; after an undo the clicks are answered afresh.
-
-        Raises:
-            PromptError: nothing positive, a point outside the frame, a box without area, or an
-                embedding of another engine.
-        """
-        answer = self.propose(embedding, prompt, previous)
-        best = int(np.argmax(answer.scores))
-        logits = answer.logits[best]
-        with memory_guard(MEMORY_HINT), torch.inference_mode():
-            mask = self.upscale(logits[None], embedding)[0] > 0
-        points, positive, box = checked(prompt, *embedding.size)
-        state = State.of(logits, points, positive, box, size=embedding.size, network=self._name)
-        return Segmentation(mask.numpy(), float(np.clip(answer.scores[best], 0, 1)), state)
-
-    def propose(
-        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
-    ) -> Proposals:
-        """The decoder's answers to one prompt, before any choice; arguments as `segment`."""
-        self._require_own(embedding)
-        points, positive, box = checked(prompt, *embedding.size)
-        last = usable(previous, points, positive, box, size=embedding.size, network=self._name)
-        ambiguous = len(points) == 1 and box is None and last is None
-        clicks = self._inner(points, embedding)[None] if len(points) else None
-        signs = torch.from_numpy(positive.astype(np.int32))[None] if len(points) else None
-        corners = None if box is None else self._inner(box.reshape(2, 2), embedding).reshape(1, 4)
-        return self._decode(
-            embedding,
-            points=None if clicks is None or signs is None else (clicks, signs),
-            boxes=corners,
-            masks=None if last is None else last.logits[None, None],
-            several=ambiguous,
-        )[0]
-
-    def segment_boxes(
-        self, embedding: Embedding, boxes: npt.NDArray[np.float32]
-    ) -> list[Segmentation]:
-        """Answer many boxes of one frame at once, one object each.
-
-        Args:
-            embedding: from `embed` of this engine.
-            boxes: (N, 4) float32, x0, y0, x1, y1 in source pixels.
-
-        Raises:
-            PromptError: as `segment`.
-        """
-        empty = np.zeros((0, 2), np.float32)
-        self._require_own(embedding)
-        cut = [checked(Prompt(empty, np.zeros(0, np.bool_), box), *embedding.size) for box in boxes]
-        answers = []
-        for start in range(0, len(cut), BOXES_AT_ONCE):
-            some = [box for _, _, box in cut[start : start + BOXES_AT_ONCE] if box is not None]
-            corners = self._inner(np.stack(some).reshape(-1, 2), embedding).reshape(-1, 4)
-            found = self._decode(embedding, points=None, boxes=corners, masks=None, several=False)
-            for box, answer in zip(some, found, strict=True):
-                with memory_guard(MEMORY_HINT), torch.inference_mode():
-                    mask = self.upscale(answer.logits, embedding)[0] > 0
-                state = State.of(
-                    answer.logits[0],
-                    empty,
-                    np.zeros(0, np.bool_),
-                    box,
-                    size=embedding.size,
-                    network=self._name,
-                )
-                score = float(np.clip(answer.scores[0], 0, 1))
-                answers.append(Segmentation(mask.numpy(), score, state))
-        return answers
-
-    def upscale(self, logits: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        """Logits (K, 256, 256) at the size of the frame, (K, H, W) float32; > 0 is the object."""
-        square = (self._side_px, self._side_px)
-        whole = F.interpolate(logits[None], square, mode="bilinear", align_corners=False)
-        inner = whole[..., : embedding.inner_size[0], : embedding.inner_size[1]]
-        return F.interpolate(inner, embedding.size, mode="bilinear", align_corners=False)[0]
-
-    def _require_own(self, embedding: Embedding) -> None:
-        if not isinstance(embedding, Embedding) or embedding.network != self._name:
-            raise PromptError(
-                "this frame was looked at by another engine", "Look at it again with this one"
-            )
-
-    def _inner(self, places: npt.NDArray[np.float32], embedding: Embedding) -> torch.Tensor:
-        """(N, 2) places in the frame as (N, 2) float32 places in the network's input."""
-        scale = np.divide(embedding.inner_size[::-1], embedding.size[::-1])  # (x, y), float64
-        return torch.from_numpy((places * scale).astype(np.float32))
-
-    def _decode(
+    def decode(
         self,
-        embedding: Embedding,
+        maps: tuple[torch.Tensor, ...],
         *,
         points: tuple[torch.Tensor, torch.Tensor] | None,
         boxes: torch.Tensor | None,
         masks: torch.Tensor | None,
         several: bool,
-    ) -> list[Proposals]:
-        """Run the decoder on B prompts: one `Proposals` each."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `PromptableSegmenter.decode`."""
         device = self._device
-        with memory_guard(MEMORY_HINT), torch.inference_mode():
-            sparse, dense = self._network.prompt_encoder(
-                points=None if points is None else (points[0].to(device), points[1].to(device)),
-                boxes=None if boxes is None else boxes.to(device),
-                masks=None if masks is None else masks.to(device),
-            )
-            logits, scores = self._network.mask_decoder(
-                image_embeddings=embedding.features.to(device, torch.float32),
-                image_pe=self._position,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=several,
-            )  # (B, K, 256, 256), (B, K)
-            pairs = zip(logits.float().cpu(), scores.float().cpu().numpy(), strict=True)
-            return [Proposals(one, score) for one, score in pairs]
+        sparse, dense = self._network.prompt_encoder(
+            points=None if points is None else (points[0].to(device), points[1].to(device)),
+            boxes=None if boxes is None else boxes.to(device),
+            masks=None if masks is None else masks.to(device),
+        )
+        logits, scores = self._network.mask_decoder(
+            image_embeddings=maps[0].to(device, torch.float32),
+            image_pe=self._position,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+        )
+        return logits, scores
 
 
 def create(options: Options, *, device: str, weights: Path) -> SamSegmenter:

@@ -19,7 +19,9 @@ __all__ = ["Options", "Sam2Segmenter", "create"]
 
 
 class Sam2Segmenter(TransformersSegmenter):
-    """The `Segmenter` with SAM 2.1 inside."""
+    """The `Segmenter` with SAM 2.1, or EdgeTAM, inside."""
+
+    stretched = True
 
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Three maps, the finest first: a quarter, an eighth and a sixteenth of the input."""
@@ -28,10 +30,6 @@ class Sam2Segmenter(TransformersSegmenter):
     def handed(self, maps: tuple[torch.Tensor, ...]) -> dict[str, Any]:
         """The maps as arguments of the network."""
         return {"image_embeddings": list(maps)}
-
-    def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The whole square, whatever the frame's shape."""
-        return self._side_px, self._side_px
 
 
 def create(options: Options, *, device: str, weights: Path) -> Sam2Segmenter:

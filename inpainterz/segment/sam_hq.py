@@ -30,11 +30,6 @@ class SamHQSegmenter(TransformersSegmenter):
         """The maps as arguments of the network."""
         return {"image_embeddings": maps[0], "intermediate_embeddings": [maps[1]]}
 
-    def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The frame at its own aspect ratio, its longer side as the square's."""
-        scale = self._side_px / max(size)
-        return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
-
 
 def create(options: Options, *, device: str, weights: Path) -> SamHQSegmenter:
     """Build the engine.

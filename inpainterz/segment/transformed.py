@@ -1,29 +1,20 @@
-"""What SAM 2.1 and SAM-HQ share as segmenters: networks of the package transformers.
-
-Kirillov et al., "Segment Anything", ICCV 2023 (arXiv 2304.02643), section 3 and appendix A tell how
-clicks are answered; both later networks keep to it. The image encoder runs once a frame; what it
-found belongs to the caller, so several users share one network and never each other's frames.
-EdgeTAM is not among them: its port needs the package timm besides.
-"""
+"""What SAM 2.1, EdgeTAM and SAM-HQ share: they are networks of the package transformers."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from inpainterz.device import memory_guard
-from inpainterz.errors import OptionError, PromptError
-from inpainterz.segment.answers import Proposals, State, usable
-from inpainterz.segment.prompts import checked, checked_image
-from inpainterz.types import Image, Prompt, Segmentation
+from inpainterz.errors import OptionError
+from inpainterz.segment.promptable import Embedding, PromptableSegmenter
+from inpainterz.segment.prompts import checked_image
+from inpainterz.types import Image
 
 MEMORY_HINT = "Choose a smaller network (sam2.1-t), or --device cpu"
 MOST_LOGIT = 32.0
@@ -32,7 +23,7 @@ MOST_LOGIT = 32.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Knobs of SAM 2.1 and SAM-HQ."""
+    """Knobs of SAM 2.1, EdgeTAM and SAM-HQ."""
 
     model: str = ""
     """A folder, or the name of a model on the hub, in place of the card's."""
@@ -47,25 +38,8 @@ class Options:
             raise OptionError("precision must be auto, fp32, fp16 or bf16")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedding:
-    """What the image encoder found in one frame; about 8 MB in float16, on the CPU."""
-
-    maps: tuple[torch.Tensor, ...]
-    """float16 or float32, as the network's own decoder takes them."""
-    size: tuple[int, int]
-    """(H, W) of the frame."""
-    network: str
-    """Which network made it: no other can read it."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it holds."""
-        return sum(one.nbytes for one in self.maps)
-
-
-class TransformersSegmenter(ABC):
-    """A `Segmenter` with one of the networks inside; the network's own ways are in subclasses."""
+class TransformersSegmenter(PromptableSegmenter):
+    """A `Segmenter` with one of them inside; the network's own ways are in subclasses."""
 
     def __init__(
         self,
@@ -79,16 +53,17 @@ class TransformersSegmenter(ABC):
         """Take a network and its image processor of transformers, on its device, in eval mode.
 
         Args:
-            network: `Sam2Model` or `SamHQModel`.
+            network: `Sam2Model`, `EdgeTamModel` or `SamHQModel`.
             processor: prepares a picture for the image encoder.
             options: see `Options`.
             name: tells embeddings and answers of one network from those of another.
             dtype: the image encoder computes in it.
         """
+        side: int = network.config.prompt_encoder_config.image_size
+        super().__init__(name=name, side_px=side, memory_hint=MEMORY_HINT)
         self.options = options
         self._network, self._processor = network, processor
-        self._name, self._dtype = name, dtype
-        self._side_px: int = network.config.prompt_encoder_config.image_size
+        self._dtype = dtype
 
     @abstractmethod
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -97,10 +72,6 @@ class TransformersSegmenter(ABC):
     @abstractmethod
     def handed(self, maps: tuple[torch.Tensor, ...]) -> dict[str, Any]:
         """The maps as arguments of the network."""
-
-    @abstractmethod
-    def inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H, W) that a frame of `size` has within the network's square input, top left."""
 
     def embed(self, image: Image, neighbours: Sequence[Image] = ()) -> Embedding:
         """Run the image encoder; the slow part, once a frame.
@@ -130,77 +101,28 @@ class TransformersSegmenter(ABC):
             maps = tuple(one.to("cpu", kept) for one in found)
         return Embedding(maps, (height, width), self._name)
 
-    def segment(
-        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
-    ) -> Segmentation:
-        """Answer one object's prompt.
-
-        The first click is ambiguous, so the best of three proposals counts by the network's own
-        score; after it the logits of the last answer go in with all clicks and one answer comes
-        out.
-
-        Args:
-            embedding: from `embed` of this engine.
-            prompt: all clicks so far on this object.
-            previous: the last answer for this object in this frame. It counts while every click
-                that led to it is still there; after an undo the clicks are answered afresh.
-
-        Raises:
-            PromptError: nothing positive, a point outside the frame, a box without area, or an
-                embedding of another engine.
-        """
-        answer = self.propose(embedding, prompt, previous)
-        best = int(np.argmax(answer.scores))
-        logits = answer.logits[best]
-        with memory_guard(MEMORY_HINT), torch.inference_mode():
-            mask = self.upscale(logits[None], embedding)[0] > 0
-        points, positive, box = checked(prompt, *embedding.size)
-        state = State.of(logits, points, positive, box, size=embedding.size, network=self._name)
-        return Segmentation(mask.numpy(), float(np.clip(answer.scores[best], 0, 1)), state)
-
-    def propose(
-        self, embedding: Embedding, prompt: Prompt, previous: Segmentation | None = None
-    ) -> Proposals:
-        """The decoder's answers to one prompt, before any choice; arguments as `segment`."""
-        if not isinstance(embedding, Embedding) or embedding.network != self._name:
-            raise PromptError(
-                "this frame was looked at by another engine", "Look at it again with this one"
-            )
-        size = embedding.size
-        points, positive, box = checked(prompt, *size)
-        last = usable(previous, points, positive, box, size=size, network=self._name)
+    def decode(
+        self,
+        maps: tuple[torch.Tensor, ...],
+        *,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        boxes: torch.Tensor | None,
+        masks: torch.Tensor | None,
+        several: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `PromptableSegmenter.decode`."""
         device = self._network.device
-        given: dict[str, Any] = {}
-        if len(points):
-            given["input_points"] = self._inner(points, size)[None, None].to(device)
-            signs = torch.from_numpy(positive.astype(np.int64))
-            given["input_labels"] = signs[None, None].to(device)
-        if box is not None:
-            corners = self._inner(box.reshape(2, 2), size)
-            given["input_boxes"] = corners.reshape(1, 1, 4).to(device)
-        if last is not None:
-            given["input_masks"] = last.logits.clamp(-MOST_LOGIT, MOST_LOGIT)[None, None].to(device)
-        with memory_guard(MEMORY_HINT), torch.inference_mode():
-            maps = tuple(one.to(device, torch.float32) for one in embedding.maps)
-            found = self._network(
-                **self.handed(maps),
-                **given,
-                multimask_output=len(points) == 1 and box is None and last is None,
-            )
-            logits, scores = found.pred_masks[0, 0], found.iou_scores[0, 0]  # (K, h, w), (K,)
-            return Proposals(logits.float().cpu(), scores.float().cpu().numpy())
-
-    def upscale(self, logits: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        """Logits (K, h, w) at the size of the frame, (K, H, W) float32; > 0 is the object."""
-        square = (self._side_px, self._side_px)
-        inner = self.inner_size(embedding.size)
-        whole = logits[None]
-        if inner != square:  # the frame fills only a part of the square
-            whole = F.interpolate(whole, square, mode="bilinear", align_corners=False)
-            whole = whole[..., : inner[0], : inner[1]]
-        return F.interpolate(whole, embedding.size, mode="bilinear", align_corners=False)[0]
-
-    def _inner(self, places: npt.NDArray[np.float32], size: tuple[int, int]) -> torch.Tensor:
-        """(N, 2) places in the frame as (N, 2) float32 places in the network's input."""
-        scale = np.divide(self.inner_size(size)[::-1], size[::-1])  # (x, y), float64
-        return torch.from_numpy((places * scale).astype(np.float32))
+        given: dict[str, Any] = {}  # each (1, B, ...): B prompts of one picture
+        if points is not None:
+            given["input_points"] = points[0][None].to(device)
+            given["input_labels"] = points[1][None].to(device)
+        if boxes is not None:
+            given["input_boxes"] = boxes[None].to(device)
+        if masks is not None:
+            given["input_masks"] = masks.clamp(-MOST_LOGIT, MOST_LOGIT).to(device)
+        found = self._network(
+            **self.handed(tuple(one.to(device, torch.float32) for one in maps)),
+            **given,
+            multimask_output=several,
+        )
+        return found.pred_masks[0], found.iou_scores[0]
