@@ -125,12 +125,14 @@ SERIOUS = ("serious", "critical")
 class Tab:
     """A user's tab. Requests to anywhere else are refused and remembered."""
 
-    def __init__(self, browser: Any, server: Server, **context: Any) -> None:
+    def __init__(self, browser: Any, server: Server, *, script: str = "", **context: Any) -> None:
         self.foreign: list[str] = []
         self.errors: list[str] = []
         self.context = browser.new_context(accept_downloads=True, **context)
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.route("**/*", self._route)
+        if script:
+            self.context.add_init_script(script)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self._home = server.address
@@ -243,6 +245,15 @@ def test_from_the_upload_to_the_clean_clip(browser: Any, server: Server, tmp_pat
         assert fact in facts
     assert page.is_disabled("#track") and page.is_disabled("#remove")
     assert tab.tinted() < 20
+
+    page.click("#play-clip")  # the clip is seen at once, as it is
+    page.wait_for_function("() => document.querySelector('.iz-clip-film').currentTime > 0.1")
+    page.click("#play-clip")
+    page.wait_for_selector(".iz-clip-film", state="hidden")
+    page.wait_for_selector('.iz-stage:not([data-frame="0"])')  # where the player stood
+    page.focus(".iz-view")
+    page.keyboard.press("Home")
+    page.wait_for_selector('.iz-stage[data-frame="0"]')
 
     tab.click(*centre(SCENE, 0))
     assert tab.tinted() > 100  # the outline
@@ -436,6 +447,40 @@ def test_a_job_survives_a_reload_and_belongs_to_one(
     tab.page.wait_for_selector("#remove:not([disabled])")
     tab.page.click("#again")
     tab.page.wait_for_selector(".iz-drop")
+    tab.close()
+
+
+def test_the_plain_page_where_there_is_no_canvas(
+    browser: Any, server: Server, tmp_path: Path
+) -> None:
+    """From the page that cannot draw to Gradio's own image, by a link, and to the clean clip."""
+    tab = Tab(
+        browser,
+        server,
+        locale="ja-JP",
+        script="HTMLCanvasElement.prototype.getContext = () => null;",
+    )
+    page = tab.page
+    tab.upload(clips.make(tmp_path / "square.mp4", SCENE).path)
+    page.click(".iz-nocanvas a")
+    still = page.locator("#iz-still img")
+    still.wait_for()
+    assert "?job=" in page.url and "/simple" in page.url
+    tab.check()
+    box = still.bounding_box()
+    shown = min(box["width"] / SCENE.width, box["height"] / SCENE.height)  # fitted, in the middle
+    x, y = centre(SCENE, 0)
+    page.mouse.click(
+        box["x"] + box["width"] / 2 + (x - 0.5) * SCENE.width * shown,
+        box["y"] + box["height"] / 2 + (y - 0.5) * SCENE.height * shown,
+    )
+    page.click('button:has-text("追跡"):not([disabled])')
+    page.click('button:has-text("除去"):not([disabled])')
+    page.wait_for_selector(".iz-plain-files a")
+    with page.expect_download() as waiting:
+        page.click(".iz-plain-files a")
+    waiting.value.save_as(tmp_path / "clean.mp4")
+    check_clean(tmp_path / "clean.mp4", SCENE)
     tab.close()
 
 

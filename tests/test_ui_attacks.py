@@ -157,15 +157,20 @@ def test_only_the_designed_endpoints_are_public(house: House) -> None:
         assert endpoint["description"], name
         for parameter in endpoint["parameters"]:
             assert parameter["python_type"]["type"], (name, parameter)
-    assert len(house.visitor().get("/config").json()["dependencies"]) == len(ENDPOINTS)
+    events = house.visitor().get("/config").json()["dependencies"]
+    assert sum(e["api_visibility"] == "public" for e in events) == len(ENDPOINTS)
+    assert {e["api_visibility"] for e in events} == {"public", "private"}
 
 
 def test_no_function_index_breaks(house: House) -> None:
     visitor = house.visitor(ANN)
     bodies: list[Any] = list(HOSTILE)
-    for index in (*range(-2, len(ENDPOINTS) + 3), "0", None, 10**9):
+    events = len(visitor.get("/config").json()["dependencies"])
+    assert events > len(ENDPOINTS)  # those of the plain page too
+    for index in (*range(-2, events + 3), "0", None, 10**9):
         for data in ([], None, "x", [HOSTILE[3]] * 7, [HOSTILE[13]] * 40):
-            bodies.append({"fn_index": index, "data": data, "session_hash": "s"})
+            body = {"fn_index": index, "data": data, "session_hash": "s"}
+            bodies += [body, {**body, "event_data": {"index": data}}]
     for path in ("/gradio_api/queue/join", "/gradio_api/component_server"):
         for body in bodies:
             answer = visitor.post(path, content=json.dumps(body).encode())

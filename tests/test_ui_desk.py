@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import clips
 import numpy as np
@@ -20,10 +20,10 @@ import pytest
 from inpainterz.errors import InputError, JobNotFound, OptionError, QueueFull
 from inpainterz.pipeline import Engines
 from inpainterz.types import Tracked
-from inpainterz.ui import handlers, render
+from inpainterz.ui import handlers, render, words
 from inpainterz.ui.actions import Actions
 from inpainterz.ui.desk import PUBLIC, Desk, Limits, clean_up
-from inpainterz.ui.session import Session
+from inpainterz.ui.session import Session, Work
 from inpainterz.ui.shelf import Shelf
 
 SCENE = clips.Scene(width=64, height=48, frames=9, seed=3)
@@ -304,34 +304,50 @@ def test_the_start_cleans_up_after_pages_that_were_killed(tmp_path: Path) -> Non
         desk.close()
 
 
-def test_every_word_of_the_page_is_there() -> None:
-    """All that the page says stands in words.js, in English at least."""
-    words = (ASSETS / "words.js").read_text("utf-8")
-    english = words[words.index("  en: {") : words.index("  ko: {")]
-    known = set(re.findall(r"(?:^|[\s{,])(\w+): \"", english))
+def test_every_word_of_the_page_is_there_in_all_languages() -> None:
+    """What the page says stands in words.json with its translations, and nothing else does."""
+    table = json.loads((ASSETS / "words.json").read_text("utf-8"))
+    known = set(table["words"])
     asked = set(
         re.findall(r'data-t(?:-label|-title|-hint)?="(\w+)"', (ASSETS / "page.html").read_text())
     )
-    for name in ("stage.js", "result.js", "page.js"):
-        asked |= set(re.findall(r'say\(\s*"(\w+)"', (ASSETS / name).read_text("utf-8")))
-    asked |= {
-        f"job_{w}" for w in ("queue", "cuts", "follow", "study", "fill", "compare", "preview")
-    }
-    prefixes = {"job_", "step_", "next_", "engine_"}
-    assert not {w for w in asked if w not in known and w not in prefixes}
+    code = "".join(
+        path.read_text("utf-8") for path in (*ASSETS.glob("*.js"), ASSETS.parent / "plain.py")
+    )
+    asked |= set(re.findall(r'say\(\s*"(\w+)"', code))
+    asked |= {f"job_{w}" for w in get_args(Work)}
+    built = {"job_", "step_", "next_", "engine_", "download_"}
+    assert not asked - known - built
+    spare = {w for w in known if not w.startswith(tuple(built)) and f'"{w}"' not in code}
+    assert not spare - asked
+    for key, told in [*table["words"].items(), *table["notices"].items()]:
+        most = len(table["languages"]) - (key in table["notices"])
+        assert len(told) == most and all(told), key
+        gaps = [sorted(set(re.findall(r"{\d}", one))) for one in told]
+        assert all(gap == gaps[0] for gap in gaps), key
 
 
 def test_translated_sentences_are_still_said() -> None:
-    words = (ASSETS / "words.js").read_text("utf-8")
-    table = json.loads(words.split("const NOTICES = ", 1)[1].split(";\n", 1)[0])
+    table = json.loads((ASSETS / "words.json").read_text("utf-8"))["notices"]
     package = ASSETS.parent.parent
     said = " ".join(
         path.read_text("utf-8").lower()
         for room in ("ui", "jobs")
         for path in (package / room).glob("*.py")
     )
-    for begin in {begin for told in table.values() for begin in told}:
+    for begin in table:
         assert begin.rstrip(".").lower() in said, begin
+
+
+@pytest.mark.parametrize(
+    ("accept", "language"),
+    [("", "en"), ("ko-KR,ko;q=0.9", "ko"), ("fr, ja;q=0.5", "ja"), ("zh", "zh"), (";;,", "en")],
+)
+def test_the_language_is_the_browsers(accept: str, language: str) -> None:
+    assert words.wished(accept) == language
+    assert words.say(language, "frame_of", 3, 9).count("9") == 1
+    told = words.translate(language, "Nothing was found there. Click the middle")
+    assert (told == "Nothing was found there. Click the middle") == (language == "en")
 
 
 def test_users_text_never_becomes_html() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import clips
+import cv2
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from inpainterz.masks import decode_labels, encode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import Image, Mask, Segmentation
-from inpainterz.ui import handlers, proxy
+from inpainterz.ui import handlers, proxy, render
 from inpainterz.ui.session import Session, pack, unpack
 from inpainterz.ui.shelf import Shelf
 from inpainterz.video.reader import VideoReader
@@ -661,6 +662,33 @@ def test_two_seconds_are_filled_to_look_at(followed: Session, engines: Engines) 
     assert [t.engine for t in followed.trials] == ["builtin", "other"]  # side by side
     clicked(followed, engines, 4)
     assert not followed.trials
+
+
+def test_a_still_shows_what_the_canvas_would(opened: Session, engines: Engines) -> None:
+    def shown() -> Image:
+        data = np.frombuffer(handlers.still(opened), np.uint8)
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.int16)
+
+    before = shown()
+    handlers.mark(opened, engines, "add", middle(0))
+    changed = np.abs(shown() - before).max(-1) > 40
+    assert overlap(changed, SCENE.mask(0)) > 0.7
+    handlers.show_object(opened, 1, False)
+    dot = np.abs(shown() - before).max(-1) > 40
+    assert 20 < dot.sum() < changed.sum() / 3  # the click alone
+
+
+def test_a_clip_can_be_played_before_anything_is_removed(session: Session, tmp_path: Path) -> None:
+    scene = clips.Scene(width=64, height=48, frames=5)
+    upload(session, clips.make(tmp_path / "square.mkv", scene).path)
+    assert session.clip is not None and not session.clip.plays
+    assert handlers.film_of(session) is None and render.file_of(session, "film") is None
+    run(handlers.make_film(session))
+    film, download = render.file_of(session, "film") or (Path(), True)
+    assert not download
+    with VideoReader(film) as video:
+        assert len(video) == 5 and proxy.plays(video.info)
+    assert session.job is None
 
 
 @pytest.mark.parametrize(

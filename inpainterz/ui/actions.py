@@ -58,6 +58,7 @@ class Actions:
             "track": self._track,
             "remove": self._remove,
             "preview": self._preview,
+            "play": self._play,
             "things": self._things,
             "take": self._take,
             "back": lambda s, t: handlers.back(s),
@@ -238,6 +239,10 @@ class Actions:
         self._desk.start(
             session, "Preview", lambda job: handlers.preview(session, engines, fill, job)
         )
+
+    def _play(self, session: Session, told: Told) -> None:
+        if handlers.film_of(session) is None:
+            self._desk.start(session, "Play", lambda job: handlers.make_film(session, job))
 
     def _things(self, session: Session, told: Told) -> None:
         what = handlers.check_search(session, told.get("what"))

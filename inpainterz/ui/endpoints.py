@@ -67,7 +67,7 @@ class Endpoints:
 
         def do() -> dict[str, Any]:
             path, name = _file(clip)
-            owner, guest = _who(request)
+            owner, guest = who_asks(request)
             session = self._desk.open(owner, guest=guest)
             try:
                 with session.lock:
@@ -281,7 +281,7 @@ class Endpoints:
     # ------------------------------------------------------------
 
     def _find(self, job: object, request: gr.Request | None) -> Session:
-        return self._told(None, lambda: self._desk.find(job, _who(request)[0]))
+        return self._told(None, lambda: self._desk.find(job, who_asks(request)[0]))
 
     def _told(self, session: Session | None, do: Callable[[], Answer]) -> Answer:
         """What `do` returns; what it raises becomes a sentence, never a trace."""
@@ -321,9 +321,10 @@ class Endpoints:
         }
 
 
-def _who(request: gr.Request | None) -> tuple[str, str]:
+def who_asks(request: gr.Request | None) -> tuple[str, str]:
     """Owner and address of who asks."""
-    if request is None or request.request is None:
+    # gradio's own request holds the server's; a component's function is given that one itself
+    if request is None or getattr(request, "request", request) is None:
         return "", ""
     client = request.client
     return owner_of(dict(request.cookies)), "" if client is None else str(client.host)

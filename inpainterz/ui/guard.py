@@ -43,7 +43,7 @@ COOKIE = "inpainterz"
 _OWNER = re.compile(r"[0-9a-f]{32}")
 
 _OPEN = re.compile(
-    r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
+    r"/|/simple|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
     r"|/(assets|static|svelte)/.*"
     r"|/gradio_api/(info|startup-events|app_id|login_check|user|token|theme\.css|openapi\.json)/?"
     r"|/gradio_api/(queue/(join|data|status)|component_server|upload|reset|cancel|upload_progress)/?"
@@ -139,7 +139,7 @@ class Guard:
                 told = dict(message)
                 kept = [(k, v) for k, v in message["headers"] if k.decode() not in self._headers]
                 kept += [(k.encode(), v.encode()) for k, v in self._headers.items()]
-                if fresh and scope["path"] == "/":
+                if fresh and scope["path"] in ("/", "/simple"):
                     kept.append((b"set-cookie", _cookie(fresh, request).encode()))
                 told["headers"] = kept
                 message = told

@@ -27,7 +27,7 @@ import numpy as np
 from inpainterz import example, pipeline, who
 from inpainterz.engines import Detector, Embedding, Inpainter
 from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError
-from inpainterz.masks import MaskStore, checked, decode_labels
+from inpainterz.masks import MaskStore, checked, colour_of, decode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.preview import overlay
 from inpainterz.types import (
@@ -253,13 +253,43 @@ def thumbnail(session: Session, frame: int) -> bytes:
         PromptError: there is no such frame.
         VideoDecodeError: the clip is damaged there.
     """
+    return jpeg(_tinted(session, frame, THUMB_SIDE_PX), THUMB_SIDE_PX)
+
+
+def still(session: Session) -> bytes:
+    """A JPEG of the frame in view with all that the page's canvas draws on it: tint and clicks;
+    while a job runs, its newest picture.
+
+    Raises:
+        VideoDecodeError: the clip is damaged there.
+    """
+    clip = _clip(session)
+    if session.job is not None and session.job.live:
+        return session.job.live
+    image = _tinted(session, session.frame, VIEW_SIDE_PX)
+    scale = image.shape[1] / clip.width
+    radius = max(4, round(max(image.shape[:2]) / 110))
+    for mark in session.marks:
+        if mark.frame != session.frame or len(mark.at) != 2:
+            continue
+        x, y = (int(v * scale) for v in mark.at)
+        colour = colour_of(mark.label) if mark.kind == "add" else (37, 39, 44)
+        cv2.circle(image, (x, y), radius, (255, 255, 255), -1, cv2.LINE_AA)
+        cv2.circle(image, (x, y), radius - 2, colour, -1, cv2.LINE_AA)
+    return jpeg(image, VIEW_SIDE_PX)
+
+
+def _tinted(session: Session, frame: int, side_px: int) -> Image:
+    """A frame (h, w, 3), its longer side at most `side_px`, with its visible objects tinted."""
     data = np.frombuffer(picture(session, frame).read_bytes(), np.uint8)
     image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    scale = THUMB_SIDE_PX / max(image.shape[:2])
+    scale = min(1.0, side_px / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    labels = cv2.resize(session.view(frame), (width, height), interpolation=cv2.INTER_NEAREST)
-    return jpeg(overlay(small, np.asarray(labels, np.uint8)), THUMB_SIDE_PX)
+    labels = session.view(frame)
+    labels[np.isin(labels, list(session.hidden))] = 0
+    shrunk = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    return overlay(small, np.asarray(shrunk, np.uint8))
 
 
 def look(session: Session, engines: Engines) -> Session:
@@ -1279,6 +1309,35 @@ class _Watched:
             self.all_taken()
 
         return self.inner.inpaint(told())
+
+
+def film_of(session: Session) -> Path | None:
+    """What browsers play of the clip: itself, or the copy once it is made."""
+    clip = _clip(session)
+    if clip.plays:
+        return clip.path
+    copy = session.folder / "source-view.mp4"
+    return copy if copy.is_file() else None
+
+
+def make_film(session: Session, job: Job | None = None) -> Steps:
+    """Make the copy of a clip that browsers do not play as it is.
+
+    Raises:
+        InpainterzError: the clip is damaged, or the copy cannot be written.
+    """
+    clip = _clip(session)
+    job = _claim(session, job, "compare")
+    session.notice = ""
+    try:
+        yield session
+        if film_of(session) is None:
+            yield from _proxy(session, job, clip.path, session.folder / "source-view.mp4")
+    except Stopped:
+        session.notice = ""
+    finally:
+        _release(session, job)
+    yield session
 
 
 def cancel(session: Session) -> Session:

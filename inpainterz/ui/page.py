@@ -19,10 +19,12 @@ from starlette.middleware import Middleware
 
 from inpainterz.errors import EngineUnavailable, OptionError
 from inpainterz.pipeline import Engines
+from inpainterz.ui import words
 from inpainterz.ui.actions import Actions
 from inpainterz.ui.desk import FOLDER_PREFIX, PUBLIC, Desk, Limits, clean_up
-from inpainterz.ui.endpoints import ENDPOINTS, Endpoints
-from inpainterz.ui.guard import Guard, owner_of
+from inpainterz.ui.endpoints import ENDPOINTS, Endpoints, who_asks
+from inpainterz.ui.guard import Guard
+from inpainterz.ui.plain import Plain
 from inpainterz.ui.shelf import Shelf
 
 ASSETS = Path(__file__).parent / "assets"
@@ -40,13 +42,14 @@ def build_page(desk: Desk, actions: Actions) -> gr.Blocks:
     """
 
     def act(told: Any, request: gr.Request) -> Any:
-        guest = "" if request.client is None else request.client.host
-        return actions(told, owner_of(request.cookies), guest)
+        return actions(told, *who_asks(request))
 
     with gr.Blocks(title="Inpainterz", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(
             html_template=(ASSETS / "page.html").read_text("utf-8"),
-            js_on_load="\n".join((ASSETS / name).read_text("utf-8") for name in SCRIPTS),
+            js_on_load="\n".join(
+                [words.script(), *((ASSETS / name).read_text("utf-8") for name in SCRIPTS)]
+            ),
             server_functions=[act],
             apply_default_css=False,
             elem_id="inpainterz",
@@ -59,6 +62,7 @@ def build_page(desk: Desk, actions: Actions) -> gr.Blocks:
                 concurrency_limit=4,
                 concurrency_id="endpoints",
             )
+    Plain(desk, actions).build(page)
     return cast(gr.Blocks, page)
 
 
@@ -73,6 +77,11 @@ def theme() -> gr.themes.Base:
         radius_size=gr.themes.sizes.radius_lg,
         font=[*sans, "sans-serif"],
         font_mono=[*mono, "monospace"],
+    ).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
     )
 
 

@@ -1,6 +1,6 @@
 """What the page shows for a session: plain data, no words but those that users gave.
 
-The words stand in assets/words.js, in the reader's language.
+The words stand in assets/words.json, in the reader's language.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def model(session: Session, *, place: int | None = None) -> Model:
         return told
     told |= {
         "clip": _clip(clip),
+        "film": "" if handlers.film_of(session) is None else url(session, "get/film"),
         "stage": _stage(session, clip),
         "objects": _objects(session),
         "marked": bool(session.prompted()),
@@ -295,6 +296,9 @@ def file_of(session: Session, what: str) -> tuple[Path, bool] | None:
     for trial in session.trials:
         if trial.view.stem == what:
             return trial.view, False
+    if what == "film" and session.clip is not None:
+        film = handlers.film_of(session)
+        return None if film is None else (film, False)
     made = session.result
     if made is None:
         return None

@@ -60,6 +60,7 @@ function show() {
     showObjects();
     showActions();
     showFound();
+    showFilm(fresh);
     showSettings();
     showStage(fresh);
     if (fresh) { clearTimeout(settled); settled = setTimeout(warm, 100); }
@@ -74,6 +75,7 @@ function address() {
   const here = new URL(location.href);
   if (model) here.searchParams.set("job", model.tab); else here.searchParams.delete("job");
   if (here.href !== location.href) history.replaceState(history.state, "", here.href);
+  for (const link of element.querySelectorAll("[data-plain]")) link.href = "simple" + here.search;
 }
 
 function showSteps(phase) {
@@ -296,7 +298,7 @@ function showActions() {
   forth.hidden = busy || !model.result;
   find("#preview").hidden = busy || !followed || Boolean(model.result);
   showTrials();
-  find("#again").hidden = busy;
+  find(".iz-foot").hidden = busy;
   find("#settings").hidden = busy;
 }
 
@@ -428,12 +430,38 @@ find("#forth").addEventListener("click", () => ask({ do: "forth" }));
 find("#back").addEventListener("click", () => ask({ do: "back" }));
 for (const id of ["#again", "#another"]) find(id).addEventListener("click", () => ask({ do: "again" }));
 
+// the clip itself, to look at: a copy is made first where the browser cannot play it
+let filmWanted = false;
+const film = find(".iz-clip-film");
+const playClip = find("#play-clip");
+function showFilm(fresh) {
+  if (fresh || model.notice) filmWanted = false;
+  const on = filmWanted && Boolean(model.film);
+  playClip.disabled = !model.film && isBusy();
+  playClip.setAttribute("aria-pressed", String(on));
+  playClip.title = say(on ? "hide_clip" : "play_clip");
+  playClip.setAttribute("aria-label", playClip.title);
+  if (on === !film.hidden) return;
+  film.hidden = !on;
+  if (on) { film.src = model.film; film.play().catch(() => {}); } else { film.pause(); film.removeAttribute("src"); film.load(); }
+}
+playClip.addEventListener("click", () => {
+  filmWanted = !filmWanted;
+  if (filmWanted && !model.film) { ask({ do: "play" }); return; }
+  // the frame at which the player stood is the one to go on with
+  const at = !filmWanted && film.currentTime > 0 && film.duration
+    ? Math.min(model.clip.frames - 1, Math.floor(model.clip.frames * film.currentTime / film.duration)) : null;
+  showFilm(false);
+  if (at !== null && at !== model.stage.index) go(at);
+});
+film.addEventListener("pointerdown", (event) => event.stopPropagation());
+
 function showFound() {
   const box = find(".iz-found");
   const list = box.querySelector("ul");
   const stamp = model.looked_for + model.found.map((one) => one.image).join(" ") + speech;
   for (const button of element.querySelectorAll("[data-what], #find-text button")) button.disabled = isBusy();
-  const open = find("#tab-things").getAttribute("aria-selected") === "true";
+  const open = ["#tab-things", "#tab-text"].some((tab) => find(tab).getAttribute("aria-selected") === "true");
   box.hidden = !open || !model.found.length;
   if (list.dataset.stamp === stamp) { tellTicked(); return; }
   list.dataset.stamp = stamp;
@@ -592,10 +620,10 @@ find("#engines").addEventListener("click", async (event) => {
 // ---------------------------------------------------------------- language and start
 
 const languages = find("#language");
-for (const [code, words] of Object.entries(WORDS)) {
+for (const [code, name] of Object.entries(TABLE.languages)) {
   const option = document.createElement("option");
   option.value = code;
-  option.textContent = words.name;
+  option.textContent = name;
   option.lang = code;
   languages.append(option);
 }

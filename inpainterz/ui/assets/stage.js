@@ -15,6 +15,7 @@ const trustBar = element.querySelector(".iz-trust");
 const strip = element.querySelector(".iz-strip");
 const brushSize = element.querySelector("#brush-size");
 const pen = canvas.getContext("2d");
+view.classList.toggle("no-canvas", !pen);  // what stands there then leads to the plain page
 
 let kind = "add";
 let picture = null;     // the frame on show
@@ -119,6 +120,7 @@ function drawTrust() {
   trustBar.width = Math.max(1, Math.round(box.width * dense));
   trustBar.height = Math.max(1, Math.round(box.height * dense));
   const paint = trustBar.getContext("2d");
+  if (!paint) return;
   const look = getComputedStyle(element.querySelector(".iz"));
   const sure = look.getPropertyValue("--iz-accent").trim();
   const unsure = look.getPropertyValue("--iz-doubt").trim();
@@ -195,6 +197,7 @@ function current() { return wanted === null ? model.stage.index : wanted; }
 // ---------------------------------------------------------------- drawing
 
 function draw() {
+  if (!pen) return;
   const box = canvas.getBoundingClientRect();
   const dense = window.devicePixelRatio || 1;
   const w = Math.max(1, Math.round(box.width * dense));
@@ -460,7 +463,7 @@ function takeWay(way) {
     tab.tabIndex = on ? 0 : -1;
     if (on) element.querySelector(".iz-tools").setAttribute("aria-labelledby", tab.id);
   }
-  for (const part of element.querySelectorAll("[data-for]")) part.hidden = part.dataset.for !== way;
+  for (const part of element.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(way);
   if (model && model.clip) showFound();
   if (way === "brush" && kind !== "brush" && kind !== "erase") takeTool("brush");
   if (way !== "brush" && (kind === "brush" || kind === "erase")) takeTool("add");
