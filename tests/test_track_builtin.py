@@ -14,6 +14,7 @@ from inpainterz.errors import OptionError, PromptError
 from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe
 from inpainterz.track.background import Background
 from inpainterz.track.builtin import BuiltinTracker, Options, create
+from inpainterz.track.cues import Cues
 from inpainterz.track.refine import cut, edge_weights, guided
 from inpainterz.types import Frame, Image, LabelMap, Tracked
 
@@ -287,6 +288,17 @@ def test_guided_filter_keeps_edges_and_means() -> None:
     guide[:, 10:] = 1
     assert np.allclose(guided(guide, np.full_like(guide, 0.3), 3, 1e-3), 0.3, atol=1e-5)
     assert np.allclose(guided(guide, guide, 3, 1e-4), guide, atol=0.01)
+
+
+def test_what_stands_still_until_the_object_has_gone_by_is_left_behind() -> None:
+    """Even where it differs from the background that was seen there, as under smoke."""
+    flat = np.zeros((1, 2), np.float32)
+    cues = Cues(flat, flat, flat, flat, flat, flat + 4, flat + 1, flat, flat, flat)
+    still = np.asarray([[5, 20]], np.float32)  # a planted foot, and what was there all along
+    foot, wall = cues.left_behind(still, speed=3.0, size=20.0)[0]
+    assert foot == 0
+    assert wall > 5
+    assert not cues.left_behind(still, speed=0.5, size=20.0).any()
 
 
 def test_memory_tells_the_object_from_its_surroundings() -> None:

@@ -280,7 +280,7 @@ class BuiltinTracker:
         cues = gather(lab, near, crop, thing.place, moved, own, thing.memory, state.background)
         step = float(np.hypot(thing.place.x - still.x, thing.place.y - still.y))
         thing.speed = max(0.95 * thing.speed, min(step, thing.speed + 0.5))
-        evidence = cues.evidence() - cues.left_behind(state.still[crop], thing.speed)
+        evidence = cues.evidence() - cues.left_behind(state.still[crop], thing.speed, last.size)
         evidence -= _FOREIGN * foreign[crop] * (near < 0.5)
         beside = (foreign[crop] > 0.3).astype(np.uint8)
         if beside.any():  # what stands before the background may be one or the other

@@ -118,12 +118,12 @@ class Cues:
         at hand.
         """
         return np.asarray(
-            -1.0
+            -1.1
             + 0.55 * self.shown
-            + 0.15 * self.seen * self.new
-            + 0.5 * self.known * (self.differs - 1.3)
+            + 0.3 * self.seen * self.new
+            + 0.45 * self.known * (self.differs - 1.3)
             - 0.6 * self.known * np.clip(1.2 - self.differs, 0, 1.2)
-            + 0.2 * self.moves
+            + 0.25 * self.moves
         )
 
     def evidence(self) -> Map:
@@ -139,22 +139,26 @@ class Cues:
 
     def strange(self) -> Map:
         """What `fresh` says for pixels only because they are not the background."""
-        return np.asarray(0.5 * self.known * self.new * np.maximum(self.differs - 1.3, 0))
+        return np.asarray(0.45 * self.known * self.new * np.maximum(self.differs - 1.3, 0))
 
-    def left_behind(self, still: Map, speed: float) -> Map:
+    def left_behind(self, still: Map, speed: float, size: float) -> Map:
         """What speaks against pixels that stand still in the scene while the object walks on.
 
         A planted foot stands still too, but does not look like the background that was seen there;
-        only what stands still for long is left behind where no background was seen.
+        only what stands still for long is left behind where no background was seen. What stands
+        still until the object has gone by is no part of it, whatever it looks like: smoke and
+        shadows change the looks of a background.
 
         Args:
             still: (h, w) for how many frames each pixel has stood still.
             speed: of the object beside the camera's motion, px a frame.
+            size: of the object, px.
         """
         walks = float(np.clip(speed - 1, 0, 1))
         same = np.clip(2 - self.differs, 0, 1) * self.known
         sure = np.clip((still - 2) / 2, 0, 1) * same
         sure += np.clip((still - 6) / 6, 0, 1) * (1 - self.known)
+        sure = np.maximum(sure, np.clip(2 * (still * speed / size - 1), 0, 1))
         return np.asarray(7 * walks * sure)
 
 
