@@ -147,6 +147,7 @@ ENGINES: tuple[Entry, ...] = (
     Entry("segment", "sam2.1-s", "inpainterz.segment.sam2", "SAM 2.1, Hiera-S", "sam2.1-hiera-s"),
     Entry("segment", "sam2.1-b", "inpainterz.segment.sam2", "SAM 2.1, Hiera-B+", "sam2.1-hiera-b"),
     Entry("segment", "sam2.1-l", "inpainterz.segment.sam2", "SAM 2.1, Hiera-L", "sam2.1-hiera-l"),
+    Entry("segment", "edgetam", "inpainterz.segment.edgetam", "EdgeTAM", "edgetam"),
     Entry("segment", "sam-hq-b", "inpainterz.segment.sam_hq", "SAM-HQ, ViT-B", "sam-hq-vit-b"),
     Entry("track", "builtin", "inpainterz.track.builtin", "flow, appearance and graph cut"),
     Entry("track", "deaot", "inpainterz.track.deaot.engine", "DeAOT-L, ResNet-50", "r50-deaotl"),

@@ -1,7 +1,8 @@
-"""SAM 2.1 and SAM-HQ: tiny networks with random numbers, through the real loading."""
+"""SAM 2.1, EdgeTAM and SAM-HQ: tiny networks with random numbers, through the real loading."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -24,9 +25,12 @@ from inpainterz.types import Prompt
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+promptable = pytest.importorskip("inpainterz.segment.promptable")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
+HAS_TIMM = importlib.util.find_spec("timm") is not None
+KINDS = ("sam2", "edgetam", "sam_hq") if HAS_TIMM else ("sam2", "sam_hq")
 WORST = 1e-3
 """Largest difference of a logit that counts as the same, in float32."""
 SIDE = 128
@@ -59,6 +63,26 @@ def vision2() -> Any:
     )
 
 
+def edge() -> Any:
+    """EdgeTAM's image encoder, of one block a stage."""
+    encoder = transformers.TimmWrapperConfig(
+        architecture="repvit_m1",
+        model_args={
+            "in_chans": 3,
+            "features_only": True,
+            "out_indices": [0, 1, 2, 3],
+            "embed_dim": [8, 16, 24, 32],
+            "depth": [1, 1, 1, 1],
+        },
+    )
+    return transformers.EdgeTamVisionConfig(
+        backbone_config=encoder,
+        backbone_channel_list=[32, 24, 16, 8],
+        backbone_feature_sizes=[[SIDE // k] * 2 for k in (4, 8, 16)],
+        fpn_hidden_size=32,
+    )
+
+
 def tiny(kind: str) -> Any:
     """A small network of each kind, with numbers that make masks differ from place to place."""
     torch.manual_seed(4)
@@ -68,6 +92,14 @@ def tiny(kind: str) -> Any:
                 vision_config=vision2(),
                 prompt_encoder_config=transformers.Sam2PromptEncoderConfig(**PROMPTS),
                 mask_decoder_config=transformers.Sam2MaskDecoderConfig(**DECODER),
+            )
+        )
+    elif kind == "edgetam":
+        network = transformers.EdgeTamModel(
+            transformers.EdgeTamConfig(
+                vision_config=edge(),
+                prompt_encoder_config=transformers.EdgeTamPromptEncoderConfig(**PROMPTS),
+                mask_decoder_config=transformers.EdgeTamMaskDecoderConfig(**DECODER),
             )
         )
     else:
@@ -94,20 +126,33 @@ def tiny(kind: str) -> Any:
         with torch.no_grad():
             if parameter.ndim >= 2:
                 parameter.normal_(0, 1.5 / float(np.prod(parameter.shape[1:])) ** 0.5)
+    if kind == "edgetam":
+        settle(network)
     return network.eval()
+
+
+def settle(network: Any) -> None:
+    """Fit the normalisations of the image encoder to its numbers: pictures shall differ."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.fill_(1)
+        network.train()
+        for _ in range(8):
+            network.vision_encoder(torch.randn(2, 3, SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
-    for kind in ("sam2", "sam_hq"):
+    for kind in KINDS:
         made[kind] = tmp_path_factory.mktemp(kind) / "tiny"
         tiny(kind).save_pretrained(made[kind])
     return made
 
 
-ENGINE = {"sam2": "sam2.1-s", "sam_hq": "sam-hq-b"}
-KIND = {"sam2": "Sam2Model", "sam_hq": "SamHQModel"}
+ENGINE = {"sam2": "sam2.1-s", "edgetam": "edgetam", "sam_hq": "sam-hq-b"}
+KIND = {"sam2": "Sam2Model", "edgetam": "EdgeTamModel", "sam_hq": "SamHQModel"}
 
 
 def load(kind: str, folder: Path, precision: str = "fp32") -> Any:
@@ -119,7 +164,15 @@ def load(kind: str, folder: Path, precision: str = "fp32") -> Any:
     )
 
 
-@pytest.fixture(params=["sam2", "sam_hq"])
+@pytest.fixture(
+    params=[
+        "sam2",
+        pytest.param(
+            "edgetam", marks=pytest.mark.skipif(not HAS_TIMM, reason="timm is not installed")
+        ),
+        "sam_hq",
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -182,7 +235,7 @@ def test_same_numbers_as_the_model_called_directly(
 ) -> None:
     """Against the package's processor, network and post-processing on the picture itself."""
     network = direct[kind]
-    if kind == "sam2":
+    if kind != "sam_hq":
         processor = transformers.Sam2Processor(
             transformers.Sam2ImageProcessor(size={"height": SIDE, "width": SIDE}), target_size=SIDE
         )
@@ -254,6 +307,24 @@ def test_same_numbers_as_the_model_called_directly(
         low = told.pred_masks[0, 0][best].clamp(-32, 32)
 
 
+def test_many_boxes(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promptable, "BOXES_AT_ONCE", 2)
+    embedding = ours.embed(picture())
+    boxes = np.asarray([(5, 5, 60, 60), (20, 10, 100, 70), (90, 30, 149, 89)], np.float32)
+    answers = ours.segment_boxes(embedding, boxes)
+    assert len(answers) == 3
+    for box, answer in zip(boxes, answers, strict=True):
+        alone = ours.segment(embedding, Prompt.of(box=tuple(box.tolist())))
+        assert (alone.mask ^ answer.mask).mean() < 1e-3
+        assert answer.score == pytest.approx(alone.score, abs=WORST)
+        again = Prompt.of((float(box[[0, 2]].mean()), 50.0), box=tuple(box.tolist()))
+        ours.segment(embedding, again, answer)  # its state serves a click that follows
+    assert any((a.mask != answers[0].mask).any() for a in answers)
+    assert ours.segment_boxes(embedding, np.zeros((0, 4), np.float32)) == []
+    with pytest.raises(PromptError):
+        ours.segment_boxes(embedding, np.asarray([(5, 5, 60, 60), (9, 9, 9, 9)], np.float32))
+
+
 def test_the_comparison_would_notice(ours: Any) -> None:
     one, other = ours.embed(picture()), ours.embed(picture(seed=1))
     twice = Prompt.of((60, 40), (80, 42))
@@ -309,22 +380,24 @@ def test_tiny_and_thin_frames(ours: Any, size: tuple[int, int]) -> None:
 
 
 def test_a_folder_of_the_network_for_clips(
-    tmp_path: Path, folders: dict[str, Path], loaded: dict[str, Any]
+    kind: str, tmp_path: Path, folders: dict[str, Path], ours: Any
 ) -> None:
     """The hub's folders of SAM 2.1 are of the kind sam2_video and hold a memory besides."""
+    if kind == "sam_hq":
+        return  # there is none for clips
     copy = tmp_path / "clips"
-    shutil.copytree(folders["sam2"], copy)
+    shutil.copytree(folders[kind], copy)
     from safetensors.torch import load_file, save_file
 
     state = load_file(copy / "model.safetensors")
     more = {"memory_attention.layer_norm.weight": torch.ones(4), "no_object_pointer": torch.ones(4)}
     save_file({**state, **more}, copy / "model.safetensors", metadata={"format": "pt"})
     told = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**told, "model_type": "sam2_video"}))
+    (copy / "config.json").write_text(json.dumps({**told, "model_type": f"{kind}_video"}))
     prompt = Prompt.of((60, 40))
-    one, other = load("sam2", copy), loaded["sam2"]
+    one = load(kind, copy)
     mask = one.segment(one.embed(picture()), prompt).mask
-    assert np.array_equal(mask, other.segment(other.embed(picture()), prompt).mask)
+    assert np.array_equal(mask, ours.segment(ours.embed(picture()), prompt).mask)
 
 
 def test_weights_of_another_network(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
@@ -385,8 +458,11 @@ def test_options_and_packages(
     with pytest.raises(EngineUnavailable, match="fp16"):
         load(kind, folders[kind], "fp16")
     find_spec = hub.importlib.util.find_spec
-    monkeypatch.setattr(
-        hub.importlib.util, "find_spec", lambda n: None if n == "transformers" else find_spec(n)
-    )
-    with pytest.raises(EngineUnavailable, match="pip install transformers"):
-        load(kind, folders[kind])
+    for package in ("transformers", "timm") if kind == "edgetam" else ("transformers",):
+        monkeypatch.setattr(
+            hub.importlib.util,
+            "find_spec",
+            lambda n, package=package: None if n == package else find_spec(n),
+        )
+        with pytest.raises(EngineUnavailable, match=f"pip install {package}"):
+            load(kind, folders[kind])

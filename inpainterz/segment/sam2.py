@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from inpainterz import hub
-from inpainterz.device import compute_dtype, memory_guard, pick
-from inpainterz.segment.transformed import MEMORY_HINT, Options, TransformersSegmenter
+from inpainterz.segment.transformed import Options, TransformersSegmenter, load
 
-__all__ = ["Options", "Sam2Segmenter", "create"]
+__all__ = ["Options", "Sam2Segmenter", "create", "square"]
 
 
 class Sam2Segmenter(TransformersSegmenter):
@@ -32,6 +31,13 @@ class Sam2Segmenter(TransformersSegmenter):
         return {"image_embeddings": list(maps)}
 
 
+def square(side_px: int) -> Any:
+    """What stretches a picture to a square of so many pixels and takes the mean off."""
+    from transformers import Sam2ImageProcessor
+
+    return Sam2ImageProcessor(size={"height": side_px, "width": side_px})
+
+
 def create(options: Options, *, device: str, weights: Path) -> Sam2Segmenter:
     """Build the engine.
 
@@ -46,13 +52,15 @@ def create(options: Options, *, device: str, weights: Path) -> Sam2Segmenter:
         WeightsError, WeightsCorrupt, WeightsMismatch: see `hub.load`.
     """
     hub.require("sam2.1")
-    from transformers import Sam2ImageProcessor, Sam2Model
+    from transformers import Sam2Model
 
-    where = pick(device, "sam2.1")
-    dtype = compute_dtype(options.precision, where, "sam2.1")
-    network = hub.load(Sam2Model, weights, name="sam2.1", also=("sam2_video",))
-    side = network.config.prompt_encoder_config.image_size
-    prepare = Sam2ImageProcessor(size={"height": side, "width": side})
-    with memory_guard(MEMORY_HINT):
-        network = network.to(where)
-    return Sam2Segmenter(network, prepare, options, name=f"sam2.1 {weights}", dtype=dtype)
+    return load(
+        Sam2Segmenter,
+        Sam2Model,
+        square,
+        options,
+        name="sam2.1",
+        device=device,
+        weights=weights,
+        also=("sam2_video",),
+    )

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from inpainterz import hub
-from inpainterz.device import compute_dtype, memory_guard, pick
-from inpainterz.segment.transformed import MEMORY_HINT, Options, TransformersSegmenter
+from inpainterz.segment.transformed import Options, TransformersSegmenter, load
 
 __all__ = ["Options", "SamHQSegmenter", "create"]
 
@@ -47,13 +46,10 @@ def create(options: Options, *, device: str, weights: Path) -> SamHQSegmenter:
     hub.require("sam-hq")
     from transformers import SamHQModel, SamImageProcessor
 
-    where = pick(device, "sam-hq")
-    dtype = compute_dtype(options.precision, where, "sam-hq")
-    network = hub.load(SamHQModel, weights, name="sam-hq")
-    side = network.config.prompt_encoder_config.image_size
-    prepare = SamImageProcessor(
-        size={"longest_edge": side}, pad_size={"height": side, "width": side}
+    def fitted(side_px: int) -> Any:
+        square = {"height": side_px, "width": side_px}
+        return SamImageProcessor(size={"longest_edge": side_px}, pad_size=square)
+
+    return load(
+        SamHQSegmenter, SamHQModel, fitted, options, name="sam-hq", device=device, weights=weights
     )
-    with memory_guard(MEMORY_HINT):
-        network = network.to(where)
-    return SamHQSegmenter(network, prepare, options, name=f"sam-hq {weights}", dtype=dtype)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-from inpainterz.device import memory_guard
+from inpainterz import hub
+from inpainterz.device import compute_dtype, memory_guard, pick
 from inpainterz.errors import OptionError
 from inpainterz.segment.promptable import Embedding, PromptableSegmenter
 from inpainterz.segment.prompts import checked_image
@@ -126,3 +128,43 @@ class TransformersSegmenter(PromptableSegmenter):
             multimask_output=several,
         )
         return found.pred_masks[0], found.iou_scores[0]
+
+
+Kind = TypeVar("Kind", bound=TransformersSegmenter)
+
+
+def load(
+    segmenter: type[Kind],
+    network: Any,
+    processor: Callable[[int], Any],
+    options: Options,
+    *,
+    name: str,
+    device: str,
+    weights: Path,
+    also: Sequence[str] = (),
+) -> Kind:
+    """Build one of these segmenters.
+
+    Args:
+        segmenter: which.
+        network: its class of transformers.
+        processor: makes what prepares pictures for a square input of so many pixels.
+        options: see `Options`.
+        name: of the engine, for messages.
+        device: "auto", "cpu" or "cuda".
+        weights: a folder with config.json and model.safetensors, or the name of a model on the
+            hub.
+        also: see `hub.load`.
+
+    Raises:
+        EngineUnavailable: the device is missing.
+        WeightsError, WeightsCorrupt, WeightsMismatch: see `hub.load`.
+    """
+    where = pick(device, name)
+    dtype = compute_dtype(options.precision, where, name)
+    loaded = hub.load(network, weights, name=name, also=also)
+    prepare = processor(loaded.config.prompt_encoder_config.image_size)
+    with memory_guard(MEMORY_HINT):
+        loaded = loaded.to(where)
+    return segmenter(loaded, prepare, options, name=f"{name} {weights}", dtype=dtype)
