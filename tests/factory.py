@@ -125,13 +125,6 @@ FILES: dict[str, Made] = {
         lost=("codec mpeg4",),
     ),
     "h264.avi": Made(TINY, Coding(sound="mp2", time_base=Fraction(1, 25)), target="mp4"),
-    "windows.asf": Made(
-        TINY,
-        Coding("wmv2", sound="wmav2", time_base=MS),
-        target="mkv",
-        codec="h264",
-        lost=("codec wmv2", "wmav2"),
-    ),
     "mpeg2.mpg": Made(
         TINY,
         Coding("mpeg2video", sound="mp2", time_base=Fraction(1, 25)),
@@ -221,7 +214,7 @@ FILES: dict[str, Made] = {
         lost=("subtitle stream", "attachment stream"),
     ),
 }
-DELAYED = ("ts", "mpg", "flv", "avi", "asf")
+DELAYED = ("ts", "mpg", "flv", "avi")
 """Containers that may begin where the encoder began to think, not at the first picture."""
 
 

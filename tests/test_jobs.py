@@ -284,15 +284,42 @@ def test_killed_when_only_the_folder_was_left_it_ends_well(
     assert (tmp_path / "clean.mp4").is_file()
 
 
-@pytest.mark.parametrize("ending", [".mkv", ".webm", ".mov"])
-def test_two_runs_are_equal_in_every_container(
-    clip: clips.Clip, tmp_path: Path, ending: str
+@pytest.mark.parametrize(
+    "ending, codec",
+    [
+        *((ending, "auto") for ending in (".mkv", ".webm", ".mov")),
+        (".mp4", "hevc"),
+        (".mkv", "hevc"),
+        (".mp4", "av1"),
+        (".mp4", "vp9"),
+        (".mov", "prores"),
+        (".mkv", "ffv1"),
+    ],
+)
+def test_stopped_while_writing_it_is_equal_in_every_codec_and_container(
+    tmp_path: Path, ending: str, codec: str
 ) -> None:
+    scene = replace(SCENE, width=90, height=66, frames=24, cuts=())
+    clip = clips.make(tmp_path / "clip.mp4", scene)
+    options = Options(
+        fill=FillOptions(grow_px=2), write=WriteOptions(codec=codec, preset="ultrafast")
+    )
+    labels: dict[int, LabelMap] = {3: scene.mask(3).astype(np.uint8)}
     found = []
-    for name in ("a", "b"):
+    for name in ("whole", "stopped"):
         target = tmp_path / f"{name}{ending}"
-        made = Job.create(tmp_path / name, order(clip, target, part=(0, 12)), sizes=SIZES)
-        made.run(engines=engines())
+        asked = order(clip, target, part=(0, 12), options=options, labels=labels)
+        job = Job.create(tmp_path / name, asked, sizes=SIZES)
+
+        def stop(step: Step) -> None:
+            if step.stage == "write" and step.done == 17:
+                raise KeyboardInterrupt
+
+        if name == "stopped":
+            with pytest.raises(KeyboardInterrupt):
+                job.run(engines=engines(), progress=stop)
+            assert not target.exists()
+        Job.open(tmp_path / name).run(engines=engines())
         found.append(sha(target))
     assert found[0] == found[1]
 

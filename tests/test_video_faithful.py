@@ -22,7 +22,8 @@ from clips import Clip, Coding, Scene
 from factory import DELAYED, FILES, MS, TINY, VP9, box, insert_in_entry
 
 from inpainterz.types import Mask
-from inpainterz.video.planes import plane_view, to_rgb, upright
+from inpainterz.video.matroska import set_pixel_aspect
+from inpainterz.video.planes import Orientation, plane_view, to_rgb, upright
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.writer import CODECS, VideoWriter, WriteOptions
 
@@ -391,6 +392,60 @@ def test_data_is_copied_where_the_container_takes_it(tmp_path: Path) -> None:
     assert found[0] == found[1] and len(found[0]) == 8
     writer, _ = _write(source, tmp_path / "out.mp4")
     assert any("data stream 1 (klv) does not go into mp4" in line for line in writer.dropped)
+
+
+def test_sound_that_matroska_does_not_take_is_encoded_anew(tmp_path: Path) -> None:
+    coding = Coding("wmv2", sound="wmav2", time_base=MS)
+    source = VideoReader(clips.make(tmp_path / "a.asf", TINY, coding).path)
+    writer, _ = _write(source, tmp_path / "out.mkv")
+    assert any("wmav2" in line and "encoded as aac" in line for line in writer.dropped)
+    (sound,) = clips.packets(tmp_path / "out.mkv", "audio")
+    assert sound.codec == "aac" and sound.times[-1] > Fraction(4, 10)
+
+
+def test_what_the_container_keeps_elsewhere_is_not_told_as_lost(tmp_path: Path) -> None:
+    """DV tells its timecode for the whole file, MOV for the pictures."""
+    path = tmp_path / "a.dv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("dvvideo", 25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        for index in range(2):
+            frame = clips.native(clips.texture(576, 720, index), Coding())
+            frame.pts = index
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with av.open(str(path)) as source:
+        assert "timecode" in source.metadata
+    writer, _ = _write(VideoReader(path), tmp_path / "out.mov")
+    assert not any("words" in line for line in writer.dropped), writer.dropped
+    with av.open(str(tmp_path / "out.mov")) as out:
+        assert out.streams.video[0].metadata["timecode"] == "00:00:00:00"
+
+
+def test_square_pixels_are_told_where_the_source_tells_them(tmp_path: Path) -> None:
+    for aspect in (None, Fraction(1)):
+        coding = Coding("ffv1", sound=None, time_base=MS, aspect=aspect)
+        source = VideoReader(clips.make(tmp_path / "a.mkv", TINY, coding).path)
+        assert not source.info.tells_aspect and source.info.sample_aspect_ratio == 1
+        assert set_pixel_aspect(tmp_path / "a.mkv", (64, 64), Fraction(1))
+        source = VideoReader(tmp_path / "a.mkv")
+        assert source.info.tells_aspect
+        _write(source, tmp_path / f"{aspect is None}.mkv")
+        assert VideoReader(tmp_path / f"{aspect is None}.mkv").info.tells_aspect
+
+
+@pytest.mark.parametrize("size", [(322, 242), (70, 66), (336, 250)])
+def test_a_conversion_gives_the_same_pixels_each_time(size: tuple[int, int]) -> None:
+    """Of several threads of swscale, one wrote past its last row onto the next one's first."""
+    image = clips.texture(size[1], size[0], 5)
+    native = clips.native(image, Coding())
+    first: list[bytes] = []
+    for _ in range(30):
+        deep = upright(native, Orientation(), "yuv422p10le", limited=True)
+        planes = [plane_view(deep, i).tobytes() for i in range(3)]
+        planes.append(to_rgb(native).tobytes())
+        assert not first or planes == first
+        first = planes
 
 
 def test_stored_pixels_are_the_source_s_own(tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ class ImageWriter:
                 dst_colorspace=5 if self._matrix == 6 else self._matrix,
                 src_color_range=2,
                 dst_color_range=1,
+                threads=1,  # see `planes`
             )
             info = self._like.info
             frame.colorspace, frame.color_range = self._matrix, 1

@@ -150,6 +150,9 @@ def _reformat(frame: av.VideoFrame, name: str, *, full: bool) -> av.VideoFrame:
             dst_colorspace=colorspace,
             src_color_range=2 if is_full_range(frame) else 1,
             dst_color_range=2 if full else 1,
+            # of several threads one writes beyond the end of its last row, onto the next one's
+            # first, where the width is no multiple of 16: seen with 8 bits becoming 10
+            threads=1,
         )
     finally:
         frame.color_primaries, frame.color_trc = primaries, transfer
