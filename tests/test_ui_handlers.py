@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inpainterz.engines import load
+from inpainterz.engines import Inpainter, load
 from inpainterz.errors import InpainterzError, InputError, PromptError, VideoOpenError
 from inpainterz.masks import decode_labels, encode_labels
 from inpainterz.pipeline import Engines, FillOptions
@@ -662,6 +662,87 @@ def test_two_seconds_are_filled_to_look_at(followed: Session, engines: Engines) 
     assert [t.engine for t in followed.trials] == ["builtin", "other"]  # side by side
     clicked(followed, engines, 4)
     assert not followed.trials
+
+
+@dataclass
+class Counting:
+    """An inpainter that counts what it is given to fill."""
+
+    inner: Inpainter
+    frames: int = 0
+    pixels: int = 0
+
+    @property
+    def lookahead(self) -> int:
+        return self.inner.lookahead
+
+    @property
+    def options(self) -> object:
+        return getattr(self.inner, "options", None)
+
+    def inpaint(self, frames: Any) -> Iterator[Any]:
+        def told() -> Iterator[Any]:
+            for frame, hole in frames:
+                self.frames += bool(hole.any())
+                self.pixels += int(hole.sum())
+                yield frame, hole
+
+        return self.inner.inpaint(told())
+
+
+def removed(session: Session, engines: Engines, fill: FillOptions = FILL) -> tuple[Counting, Path]:
+    """Remove anew; what the engine was given, and the clean clip."""
+    handlers.back(session)
+    counting = Counting(engines.inpainter)
+    session.result = None
+    run(handlers.remove(session, replace(engines, inpainter=counting), fill))
+    assert session.result is not None
+    return counting, session.result.clean
+
+
+def test_the_whole_clip_takes_over_what_was_previewed(followed: Session, engines: Engines) -> None:
+    """A preview of all there is: the same bytes as without it, and nothing left to fill."""
+    fresh, clean = removed(followed, engines)
+    wanted = clean.read_bytes()
+    assert fresh.frames == followed.result.frames_with_hole > 10  # type: ignore[union-attr]
+    assert followed.result.frames_reused == 0  # type: ignore[union-attr]
+    counting = Counting(engines.inpainter)
+    run(handlers.preview(followed, replace(engines, inpainter=counting), FILL))
+    assert counting.frames == fresh.frames
+    again, clean = removed(followed, engines)
+    assert clean.read_bytes() == wanted
+    assert again.pixels < 0.02 * fresh.pixels
+    assert followed.result is not None and followed.result.frames_reused >= fresh.frames - 1
+    told = json.loads(followed.result.report.read_text("utf-8"))
+    assert told["frames_taken_from_previews"] == followed.result.frames_reused
+
+    # other holes or another engine: all is filled again
+    more, _ = removed(followed, engines, FillOptions(grow_px=5))
+    assert more.frames == fresh.frames and followed.result.frames_reused == 0
+    other = replace(engines, names={**engines.names, "inpaint": "other"})
+    assert removed(followed, other)[0].frames == fresh.frames
+
+
+def test_two_seconds_of_a_longer_clip_are_taken_over(
+    session: Session, engines: Engines, tmp_path: Path
+) -> None:
+    scene = clips.Scene(width=64, height=48, frames=62, seed=5)
+    upload(session, clips.make(tmp_path / "long.mp4", scene).path)
+    bundle = tmp_path / "masks.zip"
+    with zipfile.ZipFile(bundle, "w") as masks:
+        for index in range(scene.frames):
+            masks.writestr(f"{index:06d}.png", encode_labels(scene.mask(index).astype(np.uint8)))
+    handlers.import_masks(session, bundle)
+    handlers.seek(session, 6)
+    run(handlers.preview(session, engines, FILL))
+    counting, clean = removed(session, engines)
+    assert session.result is not None and session.result.frames_reused > 40
+    assert counting.frames <= session.result.frames_with_hole - 40
+    with VideoReader(clean) as video:
+        for frame in video.frames():
+            hole = scene.mask(frame.index)
+            error = frame.image[hole].astype(float) - scene.plate(frame.index)[hole]
+            assert 10 * np.log10(255**2 / np.mean(error**2)) > 22, frame.index
 
 
 def test_a_still_shows_what_the_canvas_would(opened: Session, engines: Engines) -> None:

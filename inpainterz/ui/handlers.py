@@ -7,6 +7,7 @@ Whatever comes from the browser is checked here, also what the page itself would
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ import secrets
 import shutil
 import time
 import zipfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ import numpy as np
 from inpainterz import example, pipeline, who
 from inpainterz.engines import Detector, Embedding, Inpainter
 from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError
+from inpainterz.jobs.pieces import PieceReader, PieceWriter, patch_of
+from inpainterz.leftover import LOOKAHEAD
 from inpainterz.masks import MaskStore, checked, colour_of, decode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.preview import overlay
@@ -49,6 +53,7 @@ from inpainterz.ui.session import (
     PAINTED,
     Clip,
     Job,
+    Kept,
     Kind,
     Mark,
     Result,
@@ -83,6 +88,12 @@ CUT_REACH = 48
 
 PREVIEW_SECONDS = 2.0
 """How much a preview fills."""
+
+MOST_KEPT = 8
+"""How many previews are kept for the whole clip to take over."""
+
+MOST_INVENTED = 0.01
+"""A frame of a preview is taken over where at most this share of its hole was invented."""
 
 MOST_FOUND = 40
 """How many things a search lists."""
@@ -973,7 +984,7 @@ def remove(
         objects=frozenset(session.labels), grow_px=fill.grow_px, feather_px=fill.feather_px
     )
     session.notice = ""
-    seen = invented = with_hole = 0
+    seen = invented = with_hole = reused = 0
     done = False
     try:
         if session.phase == "result":  # the second half of a double click
@@ -999,11 +1010,24 @@ def remove(
                 if job.work == "study":
                     job.done = frame.index + 1
 
+            def count_reused() -> None:
+                nonlocal reused
+                reused += 1
+
             def all_taken() -> None:
                 if job.work == "study":
                     job.total = None  # all is read, and who knows how long the rest takes
 
-            watched = _Watched(engines.inpainter, taken, all_taken)
+            name = _identity(engines.inpainter, engines.names.get("inpaint", ""))
+            previews = tuple(
+                opened.enter_context(PieceReader(kept.pieces))
+                for kept in session.kept
+                if kept.engine == name
+            )
+            inpainter: Inpainter = engines.inpainter
+            if previews:
+                inpainter = _Reusing(inpainter, previews, count_reused)
+            watched = _Watched(inpainter, taken, all_taken)
             filled = opened.enter_context(
                 closing(
                     pipeline.fill(video, masks, watched, options=options, cuts=session.cuts or ())
@@ -1056,6 +1080,7 @@ def remove(
             after_view=after_view,
             objects=len([k for k, n in session.marked().items() if n]),
             frames_with_hole=with_hole,
+            frames_reused=reused,
             seen_px=seen,
             invented_px=invented,
             seconds=time.monotonic() - began,
@@ -1113,8 +1138,8 @@ def track_and_remove(
 def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | None = None) -> Steps:
     """Fill two seconds from the frame in view on, to look at before the whole clip is filled.
 
-    The preview of another engine on the same frames stays beside it. Nothing is borrowed from
-    frames outside these seconds, so the whole clip comes out no worse.
+    The preview of another engine on the same frames stays beside it. It borrows from itself and
+    from what comes after it; what it could fill so is kept, and `remove` takes it over.
 
     Raises:
         InpainterzError: see `remove`.
@@ -1125,19 +1150,31 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
     count = min(clip.frames, max(2, round(PREVIEW_SECONDS * float(clip.fps or 25))))
     start = min(session.frame, clip.frames - count)
     stop = start + count
+    # masks are completed by what lies around them, and have to come out as in the whole clip
+    low = max(0, start - LOOKAHEAD)
+    high = min(clip.frames, stop + LOOKAHEAD + engines.inpainter.lookahead)
     engine = engines.names.get("inpaint", "")
-    view = session.folder / f"preview-{secrets.token_hex(4)}.mp4"
+    stem = session.folder / f"preview-{secrets.token_hex(4)}"
+    view, kept = stem.with_suffix(".mp4"), stem.with_suffix(".zip")
     options = FillOptions(
         objects=frozenset(session.labels), grow_px=fill.grow_px, feather_px=fill.feather_px
     )
     session.notice = ""
-    job.begin("preview", count)
+    job.begin("study", high - low)
+    done = False
     try:
         yield session
         with ExitStack() as opened:
             video = opened.enter_context(VideoReader(clip.path))
             film = opened.enter_context(proxy.Film(view, video, sound=False))
-            watched = _Watched(engines.inpainter, lambda frame: _go_on(job), lambda: None)
+            pieces = opened.enter_context(PieceWriter(kept))
+
+            def taken(frame: Frame) -> None:
+                _go_on(job)
+                if job.work == "study":
+                    job.done = frame.index + 1 - low
+
+            watched = _Watched(_Kept(engines.inpainter, start, pieces), taken, lambda: None)
             filled = opened.enter_context(
                 closing(
                     pipeline.fill(
@@ -1146,28 +1183,126 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
                         watched,
                         options=options,
                         cuts=session.cuts or (),
-                        start=start,
-                        stop=stop,
+                        start=low,
+                        stop=high,
                     )
                 )
             )
             first = None
             for item in filled:
+                if item.frame.index < start:
+                    continue
+                if job.work == "study":
+                    job.begin("preview", count)
                 first = item.frame.pts if first is None else first
                 film.write(replace(item.frame, pts=item.frame.pts - first), item.frame.image)
                 _note(job, item.frame.index - start + 1, count)
                 yield session
                 _go_on(job)
-        kept = [
+                if item.frame.index == stop - 1:
+                    break
+        others = [
             t for t in session.trials if t.engine != engine and (t.start, t.stop) == (start, stop)
         ]
+        made = Kept(_identity(engines.inpainter, engine), kept)
         with session.lock:
-            session.trials = (*kept[-1:], Trial(engine, start, stop, view))
+            session.trials = (*others[-1:], Trial(engine, start, stop, view))
+            for old in session.kept[: 1 - MOST_KEPT]:
+                old.pieces.unlink(missing_ok=True)
+            session.kept = (*session.kept[1 - MOST_KEPT :], made)
+        done = True
     except Stopped:
         session.notice = ""
     finally:
         _release(session, job)
+        if not done:
+            view.unlink(missing_ok=True)
+            kept.unlink(missing_ok=True)
     yield session
+
+
+def _identity(engine: Inpainter, name: str) -> str:
+    """What an inpainter's fill depends on besides the clip and the holes."""
+    return f"{name} {getattr(engine, 'options', None)!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An inpainter that keeps what it fills; frames before `start` are not its to fill."""
+
+    inner: Inpainter
+    start: int
+    pieces: PieceWriter
+
+    @property
+    def lookahead(self) -> int:
+        return self.inner.lookahead
+
+    def inpaint(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
+        stream = iter(frames)
+        for frame, hole in stream:
+            if frame.index >= self.start:
+                stream = itertools.chain([(frame, hole)], stream)
+                break
+            yield Inpainted(frame)
+        for item in self.inner.inpaint(stream):
+            patch = patch_of(item)
+            if patch is not None:
+                self.pieces.add(item.frame.index, patch)
+            yield item
+
+
+@dataclass(frozen=True, slots=True)
+class _Reusing:
+    """An inpainter that takes over what previews filled, where it would have the same to fill.
+
+    A frame counts where its hole is the same to the pixel and next to nothing of it was invented:
+    what was, is filled again, with the whole clip to borrow from. The engine is given such a frame
+    as it was filled, with nothing but what was invented for a hole, so that it does not take that
+    for something seen.
+    """
+
+    inner: Inpainter
+    previews: tuple[PieceReader, ...]
+    taken: Callable[[], None]
+    """Told of each frame that was taken over."""
+
+    @property
+    def lookahead(self) -> int:
+        return self.inner.lookahead
+
+    def inpaint(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
+        ready: deque[Inpainted | None] = deque()  # one for each frame inside the engine
+
+        def told() -> Iterator[tuple[Frame, Mask]]:
+            for frame, hole in frames:
+                known = self._known(frame, hole) if hole.any() else None
+                ready.append(known)
+                if known is None or known.origin is None:
+                    yield frame, hole
+                else:
+                    self.taken()
+                    yield known.frame, np.asarray(known.origin == Origin.INVENTED)
+
+        for item in self.inner.inpaint(told()):
+            known = ready.popleft()
+            yield item if known is None else known
+
+    def _known(self, frame: Frame, hole: Mask) -> Inpainted | None:
+        for preview in reversed(self.previews):
+            patch = preview.get(frame.index)
+            if patch is None:
+                continue
+            origin = np.zeros(hole.shape, np.uint8)
+            h, w = patch.origin.shape
+            origin[patch.top : patch.top + h, patch.left : patch.left + w] = patch.origin
+            invented = int((origin == Origin.INVENTED).sum())
+            if invented > MOST_INVENTED * hole.sum() or ((origin > 0) != hole).any():
+                continue
+            image = frame.image.copy()
+            patch.paste(image)
+            return Inpainted(replace(frame, image=image), origin)
+        return None
 
 
 def _write_report(
@@ -1186,6 +1321,7 @@ def _write_report(
         "grow_px": options.grow_px,
         "feather_px": options.feather_px,
         "frames_with_hole": made.frames_with_hole,
+        "frames_taken_from_previews": made.frames_reused,
         "seen_px": made.seen_px,
         "invented_px": made.invented_px,
         "doubtful_frames": list(session.doubtful),

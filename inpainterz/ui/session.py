@@ -131,6 +131,8 @@ class Result:
     after_view: Path
     objects: int
     frames_with_hole: int
+    frames_reused: int
+    """Of these, how many were taken over from previews."""
     seen_px: int
     invented_px: int
     seconds: float
@@ -145,6 +147,16 @@ class Trial:
     start: int
     stop: int
     view: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an engine filled for a preview, before its rims were softened."""
+
+    engine: str
+    """Which one, and with what options."""
+    pieces: Path
+    """See `inpainterz.jobs.pieces`."""
 
 
 @dataclass(slots=True)
@@ -209,6 +221,8 @@ class Session:
     """Counts how often the followed masks changed."""
     trials: tuple[Trial, ...] = ()
     """The last two, of two engines, on the same frames."""
+    kept: tuple[Kept, ...] = ()
+    """What previews filled, for the whole clip to take over where nothing was changed since."""
     found: tuple[Item, ...] = ()
     """What a search found, to choose from."""
     looked_for: str = ""
