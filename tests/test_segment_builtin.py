@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpainterz.errors import OptionError, PromptError
-from inpainterz.segment import builtin, moving, regions
+from inpainterz.segment import boxed, builtin, moving, regions
 from inpainterz.segment.builtin import BuiltinSegmenter, Options
+from inpainterz.segment.zoom import zoom
 from inpainterz.types import Image, Mask, Prompt
 
 H, W = 120, 180
@@ -56,6 +57,67 @@ def test_a_box_gives_the_whole_figure(
     image, truth = two_coloured
     answer = engine.segment(engine.embed(image), Prompt.of(box=(57, 27, 104, 94)))
     assert iou(answer.mask, truth) > 0.85
+
+
+@pytest.fixture(scope="module")
+def small_figure() -> tuple[Image, Mask]:
+    """A figure of 20 by 36 pixels with two legs, in a frame of 640 by 480."""
+    noise = np.random.default_rng(5).normal(0, 1, (480, 640, 3)).astype(np.float32)
+    image = np.clip(120 + 40 * cv2.GaussianBlur(noise, (0, 0), 4) * 5, 0, 255).astype(np.uint8)
+    mask = np.zeros((480, 640), np.uint8)
+    cv2.ellipse(mask, (320, 240), (10, 12), 0, 0, 360, 1, -1)
+    cv2.line(mask, (316, 248), (313, 264), 1, 4)
+    cv2.line(mask, (324, 248), (327, 264), 1, 4)
+    image[mask > 0] = (220, 60, 40)
+    return image, mask > 0
+
+
+def test_a_small_figure_in_a_box_is_looked_at_closely(
+    engine: BuiltinSegmenter, small_figure: tuple[Image, Mask]
+) -> None:
+    image, truth = small_figure
+    answer = engine.segment(engine.embed(image), Prompt.of(box=(308, 226, 332, 268)))
+    assert iou(answer.mask, truth) > 0.8
+    assert answer.mask[261, 314] and answer.mask[261, 326] and not answer.mask[261, 320]
+
+
+def test_a_correction_is_looked_at_closely(
+    engine: BuiltinSegmenter, small_figure: tuple[Image, Mask]
+) -> None:
+    """A leg painted in another colour is added without losing the rest."""
+    image, truth = small_figure
+    image = image.copy()
+    leg = truth & (np.arange(480)[:, None] > 252) & (np.arange(640) > 320)
+    image[leg] = (40, 60, 220)
+    embedding = engine.embed(image)
+    first = engine.segment(embedding, Prompt.of((320, 240)))
+    second = engine.segment(embedding, Prompt.of((320, 240), (326, 260)), first)
+    assert iou(second.mask, truth) > 0.75
+    assert second.mask[leg].mean() > 0.7
+
+
+def test_a_zoom_maps_points_and_motion_of_the_frame() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (90, 160, 3)).astype(np.uint8)
+    whole = BuiltinSegmenter(Options()).embed(image, [np.roll(image, 2, 1), image])
+    box = np.asarray([100, 20, 140, 60], np.float32)
+    close = zoom(image, whole.judge, whole.scale, box, pixels=20_000, cell=6)
+    assert close.window == (slice(5, 75), slice(85, 155))
+    assert np.allclose(close.box(box), (box - (85, 5, 85, 5)) * np.tile(close.scale, 2))
+    h, w = close.judge.regions.labels.shape
+    assert (w, h) == (round(70 * close.scale[0]), round(70 * close.scale[1]))
+    assert (close.judge.motion is None) == (whole.judge.motion is None)
+
+
+def test_a_box_says_how_likely_each_region_is(two_coloured: tuple[Image, Mask]) -> None:
+    image, truth = two_coloured
+    judge = BuiltinSegmenter(Options()).embed(image).judge
+    chance = boxed.believe(judge, np.asarray([57, 27, 104, 94], np.float32))
+    by_pixel = chance[judge.regions.labels]
+    assert by_pixel[:, :50].max() == 0
+    inside = np.zeros_like(truth)
+    inside[27:94, 57:104] = True
+    assert by_pixel[truth].mean() > by_pixel[inside & ~truth].mean() + 0.4
 
 
 def test_clicks_on_both_halves_give_the_whole_figure(

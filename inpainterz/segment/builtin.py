@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from inpainterz.errors import OptionError, PromptError
 from inpainterz.masks import grow
-from inpainterz.segment import moving, refine, regions
+from inpainterz.segment import boxed, moving, refine, regions
 from inpainterz.segment.hypotheses import Hint, Judge, Pool
 from inpainterz.segment.prompts import checked, checked_image
+from inpainterz.segment.zoom import Zoom, zoom
 from inpainterz.types import Image, Mask, Prompt, Segmentation
 
 NEIGHBOUR_OFFSETS: tuple[int, ...] = (-40, -20, -10, -5, -2, 2, 5, 10, 20, 40)
@@ -68,7 +69,8 @@ class Embedding:
 class _State:
     """What an answer remembers for the next click."""
 
-    inside: npt.NDArray[np.bool_]
+    mask: Mask
+    """(H, W) as it was cut, before it was grown."""
     points: npt.NDArray[np.float32]
 
 
@@ -120,31 +122,85 @@ class BuiltinSegmenter:
         """
         height, width = embedding.image.shape[:2]
         points, positive, box = checked(prompt, height, width)
-        judge = embedding.judge
-        h, w = judge.regions.labels.shape
-        small = np.clip(
-            np.floor(points * np.asarray(embedding.scale, np.float32)), 0, (w - 1, h - 1)
-        )
-        hint = Hint(
-            points=small.astype(np.float32),
-            positive=positive,
-            box=None if box is None else box * np.asarray(embedding.scale * 2, np.float32),
-            previous=None,
-            fresh=np.ones(len(points), np.bool_),
-        )
         state = previous.state if previous is not None else None
-        if isinstance(state, _State) and state.inside.shape == (judge.regions.count,):
-            known = {tuple(p) for p in state.points.tolist()}
-            fresh = np.asarray([tuple(p) not in known for p in points.tolist()], np.bool_)
-            if len(known) <= len(points) - fresh.sum():  # none was taken back
-                hint = Hint(hint.points, hint.positive, hint.box, state.inside, fresh)
-        inside, score = Pool(judge, hint).best()
-        mask = refine.refine(embedding.image, judge, inside, self.options.crop_pixels)
+        known: set[tuple[float, float]] = set()
+        if not isinstance(state, _State) or state.mask.shape != (height, width):
+            state = None
+        else:
+            known = {(x, y) for x, y in state.points.tolist()}
+        fresh = np.asarray([(x, y) not in known for x, y in points.tolist()], np.bool_)
+        if len(known) > len(points) - fresh.sum():  # one was taken back
+            state = None
+        if state is None:
+            fresh[:] = True
+        close = self._close(embedding, points, box, state)
+        judge = embedding.judge if close is None else close.judge
+        scale = np.asarray(embedding.scale, np.float32)
+        at = points * scale if close is None else close.points(points)
+        corners = None
+        if box is not None:
+            corners = box * np.tile(scale, 2) if close is None else close.box(box)
+        h, w = judge.regions.labels.shape
+        hint = Hint(
+            points=np.clip(np.floor(at), 0, (w - 1, h - 1)).astype(np.float32),
+            positive=positive,
+            box=corners,
+            previous=None if state is None else _covered(judge, state.mask, close),
+            fresh=fresh,
+        )
+        belief = None if corners is None else boxed.believe(judge, corners)
+        inside, score = Pool(judge, hint, belief).best()
+        mask = np.zeros((height, width), np.bool_)
+        window = np.s_[:, :] if close is None else close.window
+        mask[window] = refine.refine(
+            embedding.image[window], judge, inside, self.options.crop_pixels
+        )
+        core = mask.copy()
         mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
         if box is not None:
             mask = refine.fit_box(mask, box)
         refine.keep_clicks(mask, points, positive)
-        return Segmentation(mask, score, _State(inside, points.copy()))
+        return Segmentation(mask, score, _State(core, points.copy()))
+
+    def _close(
+        self,
+        embedding: Embedding,
+        points: npt.NDArray[np.float32],
+        box: npt.NDArray[np.float32] | None,
+        state: _State | None,
+    ) -> Zoom | None:
+        """A closer look at a box, or at the last answer and the clicks; None: the whole frame."""
+        if state is not None and state.mask.any():
+            x, y, w, h = cv2.boundingRect(state.mask.astype(np.uint8))
+            low, high = np.asarray([x, y]), np.asarray([x + w, y + h])
+        elif box is not None:
+            low, high = box[:2], box[2:]
+        else:
+            return None
+        if len(points):
+            low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0) + 1)
+        if state is not None:  # the object may be larger than the answer
+            room = 0.3 * float((high - low).max()) + 0.03 * float(
+                np.hypot(*embedding.image.shape[:2])
+            )
+            low, high = low - room, high + room
+        area = np.concatenate([low, high]).astype(np.float32)
+        return zoom(
+            embedding.image,
+            embedding.judge,
+            embedding.scale,
+            area,
+            pixels=self.options.crop_pixels,
+            cell=self.options.cell_px,
+        )
+
+
+def _covered(judge: Judge, mask: Mask, close: Zoom | None) -> npt.NDArray[np.bool_]:
+    """(n,) which regions a mask (H, W) at source size covers."""
+    part = mask if close is None else mask[close.window]
+    h, w = judge.regions.labels.shape
+    shares = cv2.resize(part.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+    return np.asarray(judge.regions.mean(np.asarray(shares, np.float32)) > 0.5)
 
 
 def create(options: Options, device: str = "auto") -> BuiltinSegmenter:
