@@ -69,6 +69,16 @@ FILES: dict[str, Made] = {
     "one.mp4": Made(Scene(64, 64, 1), Coding()),
     "fragments.mp4": Made(TINY, Coding(muxer={"movflags": "frag_keyframe+empty_moov"})),
     "stream.ts": Made(TINY, Coding(time_base=TS), target="mp4"),
+    "hevc.ts": Made(
+        TINY,
+        Coding(
+            "libx265",
+            options={"x265-params": "log-level=none:keyint=4:min-keyint=4:open-gop=0:scenecut=0"},
+            time_base=TS,
+        ),
+        target="mp4",
+        copies=True,
+    ),
     "stream-to.mkv.ts": Made(TINY, Coding(time_base=TS), target="mkv"),
     # rotation
     "turned-90.mp4": Made(TINY, Coding(rotation=90, options=GROUPS), copies=True),

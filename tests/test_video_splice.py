@@ -56,6 +56,14 @@ FILES: dict[str, Coding] = {
     ),
     "hevc.mp4": Coding(codec="libx265", options={"x265-params": X265}),
     "hevc.mkv": Coding(codec="libx265", options={"x265-params": X265}, time_base=MS),
+    "hevc.ts": Coding(codec="libx265", options={"x265-params": X265}, time_base=TS),
+    "hevc-deep.ts": Coding(
+        codec="libx265",
+        pix_fmt="yuv422p10le",
+        options={"x265-params": X265 + ":temporal-layers=2"},
+        time_base=TS,
+        sound=None,
+    ),
     "hevc-deep.mov": Coding(
         codec="libx265",
         pix_fmt="yuv420p10le",
@@ -158,7 +166,11 @@ def test_groups_without_a_hole_are_the_source_s_packets(
     assert written is not None and written.not_copied is None, written
     was, now = _packets(source.path), _packets(target)
     if is_stream:
-        was = [sets.packed(sets.units_of_stream(data), 4) for data in was]
+        is_hevc = source.info.codec == "hevc"  # whose header alone has the parameter sets
+        was = [
+            sets.packed([u for u in units if not (is_hevc and 32 <= sets.hevc_kind(u) <= 34)], 4)
+            for units in map(sets.units_of_stream, was)
+        ]
     size = 1 if source.info.codec == "prores" else 12
     touched = {i // size for i in holes}
     first_hole = {group: min(i for i in holes if i // size == group) for group in touched}
@@ -291,12 +303,6 @@ REFUSED: dict[str, tuple[Coding, str, WriteOptions, str]] = {
         "does not keep the source's profile",
     ),
     "all keys": (Coding(options={"g": "1"}), "mp4", WriteOptions(), "no group"),
-    "annex b": (
-        Coding("libx265", time_base=TS, options={"x265-params": X265}),
-        "ts",
-        WriteOptions(),
-        "another form",
-    ),
     "interlaced": (
         Coding(interlaced=True, options={"g": "12"}),
         "mp4",
@@ -398,6 +404,11 @@ def test_any_header_is_read_or_refused(data: bytes) -> None:
             layout = workable("yuv420p")
             made = sets.AvcHeader.of_stream(b"\0\0\1\x67" + data, layout)
             assert sets.AvcHeader.of(made.boxed()) == made
+        with suppress(sets.ParameterSetError):
+            units = (b"\x40\1" + data[:20], b"\x42\1" + data, b"\x44\1" + data[:9])
+            stream = b"".join(b"\0\0\1" + unit for unit in units)
+            told = sets.HevcHeader.of_stream(stream, layout)
+            assert sets.HevcHeader.of(told.boxed()) == told
         for start in (b"", b"\x01"):
             try:
                 header = kind.of(start + data)

@@ -18,7 +18,7 @@ from inpainterz.video.planes import Layout
 
 AVC_IDR, AVC_SPS, AVC_PPS = 5, 7, 8
 HEVC_IDR = (19, 20)
-HEVC_VPS, HEVC_SPS, HEVC_PPS = 32, 33, 34
+HEVC_SETS = HEVC_VPS, HEVC_SPS, HEVC_PPS = 32, 33, 34
 
 _HEVC_HEADER = 22  # bytes of an hvcC before the number of its arrays
 # of PPS ids whose code has nine bits, those that leave no byte of zeros behind
@@ -278,6 +278,39 @@ class HevcHeader:
                 raise ParameterSetError("an hvcC ends too early")
             arrays.append((kind[0], tuple(found)))
         return HevcHeader(data[:_HEVC_HEADER], tuple(arrays))
+
+    @staticmethod
+    def of_stream(data: bytes, layout: Layout) -> HevcHeader:
+        """The hvcC for parameter sets that follow start codes.
+
+        Args:
+            data: they.
+            layout: of the pictures.
+
+        Raises:
+            ParameterSetError: one is missing.
+        """
+        found = units_of_stream(data)
+        arrays = tuple(
+            (128 | kind, tuple(u for u in found if hevc_kind(u) == kind))
+            for kind in (HEVC_VPS, HEVC_SPS, HEVC_PPS)
+        )
+        if not all(kept for _, kept in arrays):
+            raise ParameterSetError("a parameter set is missing")
+        text = _Bits(arrays[1][1][0]).text
+        if len(text) < 24 + 96:
+            raise ParameterSetError("a parameter set ends too early")
+        profile_to_level = int(text[24 : 24 + 96], 2).to_bytes(12, "big")
+        chroma = 0 if layout.colours == "grey" else 3 - layout.shift_x - layout.shift_y
+        layers, nested = int(text[20:23], 2) + 1, int(text[23])
+        depth = 248 | layout.bits - 8
+        head = (
+            b"\x01"
+            + profile_to_level
+            # no least segmentation, no parallelism, no rate told; lengths of four bytes
+            + bytes((240, 0, 252, 252 | chroma, depth, depth, 0, 0, layers << 3 | nested << 2 | 3))
+        )
+        return HevcHeader(head, arrays)
 
     def boxed(self) -> bytes:
         """The box's content."""

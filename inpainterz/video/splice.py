@@ -195,17 +195,19 @@ def _storing_times(pts: Times, dts: Times | None, shown: Times) -> Times:
 def _joint(codec: str, info: VideoInfo, extradata: bytes | None) -> Joint:
     container = info.container
     if codec in ("h264", "hevc"):
-        is_stream = codec == "h264" and (extradata or b"")[:3] in (b"\0\0\1", b"\0\0\0")
+        is_stream = (extradata or b"")[:3] in (b"\0\0\1", b"\0\0\0")
         is_prefixed = container in _PREFIXED and (extradata or b"")[:1] == b"\x01"
         if not extradata or not (is_stream or is_prefixed):
             raise CannotSplice(f"{codec} in {container} lies in another form than in the result")
         try:
-            if is_stream:
-                header = AvcHeader.of_stream(extradata, workable(info.pix_fmt))
-                return _Avc(header, is_prefixed=False)
+            layout = workable(info.pix_fmt)
+            if codec == "h264" and is_stream:
+                return _Avc(AvcHeader.of_stream(extradata, layout), is_prefixed=False)
             if codec == "h264":
                 return _Avc(AvcHeader.of(extradata), is_prefixed=True)
-            return _Hevc(extradata)
+            if is_stream:
+                return _Hevc(HevcHeader.of_stream(extradata, layout), is_prefixed=False)
+            return _Hevc(HevcHeader.of(extradata), is_prefixed=True)
         except (ParameterSetError, IndexError, ValueError) as error:
             raise CannotSplice("its header cannot be read") from error
     if codec == "vp9":
@@ -307,33 +309,42 @@ class _Avc:
 class _Hevc:
     """HEVC: as for H.264, but the encoder's numbers are changed here."""
 
-    def __init__(self, extradata: bytes) -> None:
-        self._own = HevcHeader.of(extradata)
+    def __init__(self, header: HevcHeader, *, is_prefixed: bool) -> None:
+        self._own, self._is_prefixed = header, is_prefixed
         self._ids = sets.hevc_free_ids(self._own)
         # a group must not need the one before it, and no message may name a parameter set
         self.encoder_options: Mapping[str, str] = {"x265-params": "open-gop=0:info=0:hrd=0"}
 
+    def _units(self, packet: bytes) -> Iterable[bytes]:
+        if self._is_prefixed:
+            return sets.units(packet, self._own.length_size)
+        return sets.units_of_stream(packet)
+
     def is_entry(self, packet: bytes) -> bool:
-        for unit in sets.units(packet, self._own.length_size):
+        for unit in self._units(packet):
             if sets.hevc_kind(unit) < 32:
                 return sets.hevc_kind(unit) in sets.HEVC_IDR
         return False
 
     def watch(self, packet: bytes) -> None:
-        for unit in sets.units(packet, self._own.length_size):
-            if 32 <= sets.hevc_kind(unit) <= 34 and unit not in self._own.sets():
+        for unit in self._units(packet):
+            if sets.hevc_kind(unit) in sets.HEVC_SETS and unit not in self._own.sets():
                 raise CannotSplice("its parameter sets change on the way")
 
     def header(self, encoder: bytes | None) -> bytes | None:
         extra = [
             sets.renumber_hevc_set(unit, self._ids)
             for unit in sets.units_of_stream(encoder or b"")
-            if 32 <= sets.hevc_kind(unit) <= 34
+            if sets.hevc_kind(unit) in sets.HEVC_SETS
         ]
         return self._own.with_sets(extra).boxed()
 
     def copied(self, packet: bytes) -> bytes | None:
-        return None
+        if self._is_prefixed:
+            return None
+        # the sets stand in the header, which "hvc1" means to be the only place
+        kept = [u for u in self._units(packet) if sets.hevc_kind(u) not in sets.HEVC_SETS]
+        return sets.packed(kept, self._own.length_size)
 
     def converted(self, packet: bytes) -> bytes:
         units = [
