@@ -25,6 +25,14 @@ from inpainterz.errors import (
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """How a model is called on the hub: owner/name."""
 
+SMALL_FILES = ("*.json", "*.txt", "*.model")
+"""What describes a network, and prepares pictures and words for it."""
+
+WEIGHT_FILES = ("model.safetensors", "model-*.safetensors")
+
+PATIENCE_S = 5.0
+"""How long the hub may take to say what it has."""
+
 
 def require(engine: str, *packages: str) -> None:
     """Check that transformers, and what else is named, can be imported, without importing it.
@@ -63,14 +71,18 @@ def load(
         WeightsCorrupt: the file is damaged.
         WeightsMismatch: it holds another network.
     """
-    _require_kind(kind, where, name, also)
-    with _quietly(), _told(where, name):
+    folder = _fetched(where, SMALL_FILES, name=name)
+    _require_kind(kind, folder, name, also)
+    if not where.is_dir():
+        folder = _fetched(where, (*SMALL_FILES, *WEIGHT_FILES), name=name)
+    if not any(folder.glob("*.safetensors")):
+        raise WeightsError(
+            f"{where} holds no model.safetensors", "Only this format is read: it cannot run code"
+        )
+    with _quietly(), _told(folder, name):
         try:
             network, said = kind.from_pretrained(
-                str(where),
-                use_safetensors=True,
-                local_files_only=where.is_dir(),
-                output_loading_info=True,
+                str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True
             )
         except RuntimeError as error:  # shapes that do not fit
             text = " ".join(str(error).split())
@@ -91,23 +103,49 @@ def processor(kind: Any, where: Path, *, name: str) -> Any:
 
     Args:
         kind: the class of transformers.
-        where, name: as `load`.
+        where, name: as `load`, which comes first.
 
     Raises:
         WeightsError: as `load`.
     """
+    folder = _fetched(where, SMALL_FILES, name=name, again=True)
+    with _quietly(), _told(folder, name):
+        return kind.from_pretrained(str(folder), local_files_only=True)
+
+
+def _fetched(where: Path, files: Sequence[str], *, name: str, again: bool = False) -> Path:
+    """The folder itself, or the one in the hub's cache, with such files of a model on the hub.
+
+    Without a network what was fetched before serves. The hub is asked once: where a network is
+    opened by a name, transformers asks for its files one by one, and each time waits half a minute
+    for a network that is not there.
+
+    Args:
+        where, name: as `load`.
+        files: patterns of names.
+        again: they were fetched a moment ago.
+    """
+    if where.is_dir():
+        return where
+    if NAME.fullmatch(where.as_posix()) is None:
+        raise WeightsError(
+            f"there is no folder {where}", "Name a folder, or a model of the hub: owner/name"
+        )
+    from huggingface_hub import snapshot_download
+
     with _quietly(), _told(where, name):
-        return kind.from_pretrained(str(where), local_files_only=where.is_dir())
+        return Path(
+            snapshot_download(
+                where.as_posix(),
+                allow_patterns=list(files),
+                etag_timeout=PATIENCE_S,
+                local_files_only=again,
+            )
+        )
 
 
 def _require_kind(kind: Any, where: Path, name: str, also: Sequence[str]) -> None:
     """Tell a folder of another model before anything large is read."""
-    if not where.is_dir():
-        if NAME.fullmatch(where.as_posix()) is None:
-            raise WeightsError(
-                f"there is no folder {where}", "Name a folder, or a model of the hub: owner/name"
-            )
-        return
     file = where / "config.json"
     try:
         told = json.loads(file.read_text("utf-8")).get("model_type")
@@ -119,15 +157,16 @@ def _require_kind(kind: Any, where: Path, name: str, also: Sequence[str]) -> Non
         raise WeightsCorrupt(file, "a description of a network", "something else") from error
     if told not in (kind.config_class.model_type, *also):
         raise WeightsMismatch(name, shapes=[f"{file} describes a network of the kind {told}"])
-    if not any(where.glob("*.safetensors")):
-        raise WeightsError(
-            f"{where} holds no model.safetensors", "Only this format is read: it cannot run code"
-        )
 
 
 @contextmanager
 def _told(where: Path, name: str) -> Iterator[None]:
     """Turn what transformers, the hub and safetensors raise into a sentence."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
     from safetensors import SafetensorError
 
     try:
@@ -140,6 +179,12 @@ def _told(where: Path, name: str) -> Iterator[None]:
         reason = " ".join(str(error).split()).split(". ")[0][:160].rstrip(".")
         if where.is_dir():
             raise WeightsError(f"{where} cannot be read as {name}: {reason}") from error
+        if isinstance(error, LocalEntryNotFoundError):
+            reason = "the hub cannot be reached, and it was not fetched before"
+        elif isinstance(error, GatedRepoError):
+            reason = "its owner gives it only to accounts that agreed to something"
+        elif isinstance(error, RepositoryNotFoundError):
+            reason = "it is not there, or not public"
         raise WeightsError(
             f"the model {where.as_posix()} cannot be had from the hub: {reason}",
             "Check its name and the network, or name a folder that holds it",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +438,35 @@ def test_a_hub_model_that_is_not_there(kind: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(WeightsError, match=r"nobody/nothing cannot be had") as told:
         load(kind, Path("nobody/nothing"))
     assert "\n" not in str(told.value) and len(str(told.value)) < 400
+
+
+def test_no_network_is_told_at_once_and_what_was_fetched_serves(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    asked = 0
+
+    def nobody(*_: object, **__: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise socket.gaierror(-2, "Name or service not known")
+
+    def no_waiting(_: float) -> None:
+        raise AssertionError("it waits for a network that is not there")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    monkeypatch.setattr(time, "sleep", no_waiting)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match="had from the hub: the hub cannot be reached") as told:
+        load("sam2", Path("nobody/nothing"))
+    assert 1 <= asked <= 2 and "\n" not in str(told.value)
+    kept = tmp_path / "models--owner--tiny"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("a" * 40)
+    shutil.copytree(folders["sam2"], kept / "snapshots" / ("a" * 40))
+    engine = load("sam2", Path("owner/tiny"))
+    assert engine.segment(engine.embed(picture()), Prompt.of((3, 3))).mask.shape == (90, 150)
 
 
 def test_a_folder_put_there_by_hand(
