@@ -18,6 +18,9 @@ from inpainterz.types import Mask
 SIDE = 7
 """Of a patch, pixels."""
 
+GUIDE = 1.0
+"""How much a patch's middle must look like the smooth fill, beside looking like its neighbours."""
+
 Places = npt.NDArray[np.intp]
 """(n, 2) row and column."""
 
@@ -67,8 +70,9 @@ def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) ->
             continue
         h, w = m.shape
         targets = np.argwhere(m)
+        guide = cv2.resize(first, (w, h), interpolation=cv2.INTER_AREA)
         if current is None:
-            filled, guess = _peel(p, m, k, sources, targets, rng)
+            filled, guess = _peel(p, guide, m, k, sources, targets, rng)
         else:
             assert places is not None and previous is not None
             up = cv2.resize(current, (w, h), interpolation=cv2.INTER_LINEAR)
@@ -83,7 +87,7 @@ def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) ->
         guess = _onto(guess, allowed, sources, rng)
         fine = len(targets) > work_px
         for _ in range(1 if fine else 4):
-            places = _search(filled, targets, guess, allowed, rng, 1 if fine else 3)
+            places = _search(filled, guide, targets, guess, allowed, rng, 1 if fine else 3)
             filled = _vote(filled, m, targets, places)
             guess = places
         current, previous = filled, m
@@ -94,6 +98,7 @@ def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) ->
 
 def _peel(
     pixels: Floats,
+    guide: Floats,
     hole: Mask,
     known: Mask,
     sources: Places,
@@ -109,6 +114,7 @@ def _peel(
     border = (half, half, half, half)
     filled, done = np.where(known[..., None], pixels, 0).astype(np.float32), known.copy()
     offered = _patches(cv2.copyMakeBorder(pixels, *border, cv2.BORDER_REFLECT_101), some)
+    soft = cv2.blur(pixels, (SIDE, SIDE))[some[:, 0], some[:, 1]]
     place = np.zeros((*hole.shape, 2), np.intp)
     while True:
         edge = cv2.dilate(done.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
@@ -120,6 +126,9 @@ def _peel(
         wanted = _patches(cv2.copyMakeBorder(filled, *border, cv2.BORDER_CONSTANT), layer) * weight
         # |w (a - b)|^2 for all pairs, w being 0 or 1, as products of matrices
         apart = (wanted**2).sum(1)[:, None] - 2 * wanted @ offered.T + weight @ (offered**2).T
+        apart /= np.maximum(weight.sum(1), 1)[:, None]
+        wish = guide[layer[:, 0], layer[:, 1]]
+        apart += GUIDE / 3 * ((wish[:, None] - soft[None]) ** 2).sum(2)
         best = some[apart.argmin(1)]
         filled[layer[:, 0], layer[:, 1]] = pixels[best[:, 0], best[:, 1]]
         place[layer[:, 0], layer[:, 1]] = best
@@ -158,6 +167,7 @@ def _patches(padded: Floats, at: Places) -> Floats:
 
 def _search(
     filled: Floats,
+    guide: Floats,
     targets: Places,
     places: Places,
     allowed: Mask,
@@ -172,18 +182,25 @@ def _search(
     number = np.full((h, w), -1, np.intp)
     number[targets[:, 0], targets[:, 1]] = np.arange(len(targets))
     places = places.copy()
-    cost = ((wanted - _patches(padded, places)) ** 2).mean(1)
+    soft, wish = cv2.blur(filled, (SIDE, SIDE)), guide[targets[:, 0], targets[:, 1]]
+
+    def costs(candidate: Places, of: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:
+        unlike = ((wanted[of] - _patches(padded, candidate)) ** 2).mean(1)
+        off = ((wish[of] - soft[candidate[:, 0], candidate[:, 1]]) ** 2).mean(1)
+        return np.asarray(unlike + GUIDE * off)
+
+    everyone = np.arange(len(targets))
+    cost = costs(places, everyone)
 
     def attempt(candidate: Places, of: npt.NDArray[np.intp]) -> None:
         inside = (candidate >= 0).all(1) & (candidate[:, 0] < h) & (candidate[:, 1] < w)
         candidate, of = candidate[inside], of[inside]
         ok = allowed[candidate[:, 0], candidate[:, 1]]
         candidate, of = candidate[ok], of[ok]
-        found = ((wanted[of] - _patches(padded, candidate)) ** 2).mean(1)
+        found = costs(candidate, of)
         better = found < cost[of]
         places[of[better]], cost[of[better]] = candidate[better], found[better]
 
-    everyone = np.arange(len(targets))
     for _ in range(rounds):
         for step in ((0, 1), (1, 0), (0, -1), (-1, 0)):
             beside = targets - step
