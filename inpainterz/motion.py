@@ -84,6 +84,7 @@ def global_motion(
     ignore_a: Mask | None = None,
     ignore_b: Mask | None = None,
     features: int = 600,
+    guess: Homography | None = None,
 ) -> tuple[Homography, float]:
     """The homography from a to b that most of the background follows, and its share of inliers.
 
@@ -93,6 +94,8 @@ def global_motion(
     Args:
         a, b: (H, W) uint8 luma, one size.
         ignore_a, ignore_b: (H, W) bool, pixels not to be used (the object, the hole).
+        features: at most so many corners.
+        guess: roughly the homography; corners are looked for near where it puts them.
 
     Returns:
         The (3, 3) homography and the share of tracked corners that follow it, 0..1.
@@ -103,8 +106,8 @@ def global_motion(
     start = cv2.goodFeaturesToTrack(a, features, 0.005, spacing, mask=usable)
     if start is None or len(start) < 12:
         return nothing
-    end, good, _ = cv2.calcOpticalFlowPyrLK(a, b, start, None, winSize=(21, 21), maxLevel=4)
-    home, back, _ = cv2.calcOpticalFlowPyrLK(b, a, end, None, winSize=(21, 21), maxLevel=4)
+    end, good = _tracked(a, b, start, guess)
+    home, back = _tracked(b, a, end, None if guess is None else np.linalg.inv(guess))
     start, end, home = (np.asarray(p, np.float32).reshape(-1, 2) for p in (start, end, home))
     keep = (good.ravel() > 0) & (back.ravel() > 0) & (np.abs(start - home).max(-1) < 0.7)
     if ignore_b is not None:
@@ -118,6 +121,25 @@ def global_motion(
     if found is None:
         return nothing
     return np.asarray(found, np.float64), float(inliers.mean())
+
+
+def _tracked(
+    a: npt.NDArray[np.uint8],
+    b: npt.NDArray[np.uint8],
+    points: npt.NDArray[np.floating],
+    guess: npt.NDArray[np.floating] | None,
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint8]]:
+    """Where points (n, 1, 2) of a are in b, and (n, 1) whether each was found."""
+    size = (21, 21)
+    if guess is None:
+        end, good, _ = cv2.calcOpticalFlowPyrLK(a, b, points, None, winSize=size, maxLevel=4)
+    else:
+        near = cv2.perspectiveTransform(points, np.asarray(guess, np.float64)).astype(np.float32)
+        flags = cv2.OPTFLOW_USE_INITIAL_FLOW
+        end, good, _ = cv2.calcOpticalFlowPyrLK(
+            a, b, points, near, winSize=size, maxLevel=2, flags=flags
+        )
+    return np.asarray(end, np.float32), np.asarray(good, np.uint8)
 
 
 def homography_flow(matrix: Homography, height: int, width: int) -> Flow:

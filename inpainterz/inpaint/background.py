@@ -44,6 +44,8 @@ class Record:
     link: Homography | None = None
     """From this frame to the previous record, at source size; None = not worked out yet."""
     trust: float = 0.0
+    leap: Homography | None = None
+    """From this frame to the record `LEAP` before it, measured between the two."""
     forward: npt.NDArray[np.float16] | None = None
     """(h, w, 2) completed flow to the next record less the camera's, in small pixels."""
     backward: npt.NDArray[np.float16] | None = None
@@ -57,6 +59,9 @@ class Record:
     """(h, w, 2) motion of such things to the next record, less the camera's; None = none seen."""
     others_backward: npt.NDArray[np.float16] | None = None
 
+
+LEAP = 4
+"""Frames between which the camera's motion is measured anew, so that a chain drifts less."""
 
 NEAR = 0.12
 """How far around a hole other things' motion is looked at, as a share of the longer side."""
@@ -178,15 +183,51 @@ class Window:
             record.trust = trust
         return record.link
 
+    def leap(self, index: int) -> Homography:
+        """The homography from record `index` to the one `LEAP` before it, at source size.
+
+        Started from the chain of neighbours, measured outside holes and what moves on its own.
+        """
+        record = self.records[index]
+        if record.leap is None:
+            chain = np.eye(3)
+            for at in range(index, index - LEAP, -1):
+                chain = self.link(at) @ chain
+            record.leap = chain
+            guess = self._shrunk(chain)
+            if not _still(guess, self.small_size):
+                before = self.records[index - LEAP]
+                found, trust = motion.global_motion(
+                    record.small,
+                    before.small,
+                    ignore_a=np.asarray(record.blocked | (self.moving(index) > 0.3)),
+                    ignore_b=np.asarray(before.blocked | (self.moving(index - LEAP) > 0.3)),
+                    guess=guess,
+                )
+                w, h = self.small_size
+                change = np.asarray(np.linalg.inv(guess) @ found, np.float64)
+                if trust > 0.5 and _furthest(change, self.small_size) < 0.05 * max(w, h):
+                    up = np.diag([*self.scale, 1.0])
+                    record.leap = up @ found @ np.linalg.inv(up)
+        return record.leap
+
+    def neighbour(self, index: int, step: int) -> Homography:
+        """The homography from record `index` to the next one in the direction `step`."""
+        if step < 0:
+            return self.link(index)
+        return np.asarray(np.linalg.inv(self.link(index + 1)), np.float64)
+
     def camera(self, start: int, step: int) -> Iterator[tuple[int, Homography]]:
         """The homographies from record `start` to each further one in the direction `step`."""
-        total = np.eye(3)
+        base = total = np.eye(3)
         at = start
         while 0 <= at + step < len(self.records):
-            one = self.link(at) if step < 0 else np.linalg.inv(self.link(at + 1))
-            total = one @ total
-            total = total / total[2, 2]
+            total = self.neighbour(at, step) @ total
             at += step
+            if abs(at - start) % LEAP == 0:
+                far = self.leap(at + LEAP) if step < 0 else np.linalg.inv(self.leap(at))
+                total = base = far @ base
+            total = total / total[2, 2]
             yield at, total
 
     def residual(self, index: int, step: int) -> npt.NDArray[np.float16]:
@@ -223,6 +264,8 @@ class Window:
         )
         past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
         total = np.clip(past + now, -3, 3)
+        if a.evidence is None:
+            a.evidence = total.astype(np.float16)
         b.evidence = movers.remembered(now_back, total, back, reliable_back).astype(np.float16)
         moving = movers.moving(total, a.small, a.blocked)
         a.moving = moving.astype(np.float16)
@@ -288,7 +331,7 @@ class Window:
         index = start
         scale = self.scale
         while 0 <= index + step < len(self.records):
-            link = self.link(index) if step < 0 else np.linalg.inv(self.link(index + 1))
+            link = self.neighbour(index, step)
             extra = self.others(index, step) if others else self.residual(index, step)
             if extra is None:
                 return
@@ -346,11 +389,16 @@ def _background_flow(
     return flow.astype(np.float16), seen.astype(np.float16), np.asarray(reliable)
 
 
-def _still(matrix: Homography, size: tuple[int, int]) -> bool:
-    """Whether a homography moves nothing by more than can be measured."""
+def _furthest(matrix: Homography, size: tuple[int, int]) -> float:
+    """How far a homography moves a corner of the picture, pixels."""
     w, h = size
     corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32).reshape(-1, 1, 2)
-    return bool(np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() < 0.12)
+    return float(np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max())
+
+
+def _still(matrix: Homography, size: tuple[int, int]) -> bool:
+    """Whether a homography moves nothing by more than can be measured."""
+    return _furthest(matrix, size) < 0.12
 
 
 def _plausible(matrix: Homography, size: tuple[int, int]) -> bool:
@@ -436,9 +484,14 @@ def gather(window: Window, index: int, box: Box) -> Layers:
     def collect(flow: bool, step: int) -> _Stack:
         stack = _Stack(hole, flow)
         if flow:
-            for j, at in window.follow(index, step, box, 2):
+            here, links = box.grid()[::2, ::2], np.eye(3)
+            ways = zip(window.follow(index, step, box, 2), window.camera(index, step), strict=True)
+            for (j, at), (_, matrix) in ways:
+                links = window.neighbour(j - step, step) @ links
                 if abs(j - index) in STEPS:
-                    surroundings.add(stack, j, abs(j - index), None, at - box.grid()[::2, ::2])
+                    # the chain of neighbours drifts; what the flow adds to it does so less
+                    drift = project(matrix, here) - project(links, here)
+                    surroundings.add(stack, j, abs(j - index), None, at + drift - here)
                 if stack.full():
                     break
         else:
@@ -597,7 +650,7 @@ class _Surroundings:
         here = np.ascontiguousarray(self.grid[part])
         if not (visible(record, place(here)) & want[part]).any():
             return
-        nudge, correction = self._match(record, place, others)
+        nudge, correction = self._match(record, place, others, j)
         local = (here - self.centre) / self.radius
         at = place(here + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2])
         seen = visible(record, at) & want[part]
@@ -609,7 +662,10 @@ class _Surroundings:
         if others:
             assert record.moving is not None
             there = look(record.moving.astype(np.float32), at / self.window.scale)
-            weight = np.exp(-lag / 10 - (wide[..., 3] / 12) ** 2) * seen
+            assert record.evidence is not None
+            told = movers.told(record.evidence.astype(np.float32))
+            told = look(told, at / self.window.scale)
+            weight = np.exp(-lag / 10 - (wide[..., 3] / 24) ** 2) * seen * told
             stack.votes[part] += np.dstack([weight * there, weight])
             seen &= (there > 0.5) & stack.wants(lag)[part]
             stray = np.zeros_like(there)
@@ -624,7 +680,7 @@ class _Surroundings:
         stack.put(where, lag, whole, mismatch, wandering)
 
     def _match(
-        self, record: Record, place: Callable[[Floats], Floats], others: bool
+        self, record: Record, place: Callable[[Floats], Floats], others: bool, j: int = 0
     ) -> tuple[Floats, Floats]:
         """How record's picture is best moved onto the surroundings, and what then still differs.
 
@@ -633,16 +689,19 @@ class _Surroundings:
             (h, w, 4) float32 on the coarse grid: colour to be added, and the mismatch in levels.
         """
 
-        def fitting(at: Floats) -> Mask:
+        def fitting(at: Floats, still: bool) -> Mask:
             both = visible(record, at) & self.free
             if others:
                 assert record.moving is not None
                 there = look(record.moving.astype(np.float32), at / self.window.scale) > 0.5
                 both = both & there & self.moving
+            elif still:
+                there = look(self.window.moving(j), at / self.window.scale) > 0.3
+                both = both & ~there & ~self.moving
             return np.asarray(both)
 
         at = place(self.coarse)
-        usable = fitting(at)
+        usable = fitting(at, False)
         sample = self._colours(record, at)
         nudge = np.zeros((3, 2), np.float32)
         h, w = usable.shape
@@ -653,7 +712,7 @@ class _Surroundings:
         nudge = _affine(
             self.smooth,
             cv2.GaussianBlur(_luma(sample), (0, 0), 1.0),
-            usable,
+            fitting(at, True),
             self.coarse,
             self.centre,
             self.radius,
@@ -663,7 +722,7 @@ class _Surroundings:
             local = (self.coarse - self.centre) / self.radius
             moved = self.coarse + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2]
             at = place(moved)
-            usable = fitting(at)
+            usable = fitting(at, False)
             sample = self._colours(record, at)
         difference = self.target - sample
         red, green, blue = cv2.split(cv2.absdiff(self.target, sample))

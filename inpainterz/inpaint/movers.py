@@ -99,6 +99,15 @@ def moving(found: Floats, guide: npt.NDArray[np.uint8], blocked: Mask) -> Mask:
     return np.asarray(keep[labels])
 
 
+def told(found: Floats) -> Floats:
+    """(h, w) 0..1 how much of the evidence around a pixel speaks for or against its moving.
+
+    Next to a hole the flow cannot be trusted: what cannot be told there is no vote against.
+    """
+    share = cv2.blur(np.minimum(np.abs(found), 1), (9, 9))
+    return np.asarray(np.clip(2 * share - 0.2, 0.02, 1), np.float32)
+
+
 def carry_on(extra: Flow, seen: Mask) -> Half | None:
     """Motion of moving things spread from where they are seen to the whole picture.
 
