@@ -6,10 +6,12 @@ background is what most candidates agree on and what continues the surroundings.
 shows is completed once and then carried along the background's motion, so that it stays still.
 Another thing that moves and is partly hidden by the hole is a layer of its own before the scene
 (see `inpaint.movers`): it is followed along its own motion and put back over the background.
+In the end each fill is averaged with its neighbours in time along the motion (`inpaint.steady`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,7 +19,7 @@ import cv2
 import numpy as np
 
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background
+from inpainterz.inpaint import background, steady
 from inpainterz.inpaint.background import Box, Window
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.inpaint.choose import choose
@@ -111,17 +113,25 @@ class _Shot:
         # image, hole and guard at source size; masks, pictures and four flows of the small size
         w, h = self.window.small_size
         frame_bytes = size[0] * size[1] * 5 + w * h * 28
-        affordable = max(2, (options.memory_mb << 20) // frame_bytes - 1)
+        finished_bytes = size[0] * size[1] * 6 * (2 * steady.REACH + 1)
+        affordable = max(2, ((options.memory_mb << 20) - finished_bytes) // frame_bytes - 1)
         total = options.lookahead_frames + options.reach_frames
         share = min(1.0, affordable / max(1, total))
-        self.ahead = int(options.lookahead_frames * share)
+        ahead = int(options.lookahead_frames * share)
+        # a fill waits for those that it is averaged with
+        self.delay = min(steady.REACH, ahead // 2)
+        self.ahead = ahead - self.delay
         self.back = int(options.reach_frames * share)
         self.scene: Layer | None = None
-        """What was behind the hole and behind other things in the frame that came out last."""
+        """What was behind the hole and behind other things in the frame that was filled last."""
         self.others: Layer | None = None
         """And the other things that move."""
         self.next = 0
-        """Number in the window of the frame that comes out next."""
+        """Number in the window of the frame that is filled next."""
+        self.filled: deque[tuple[Inpainted, Mask]] = deque()
+        """Frames filled but not averaged, after those that came out and still count."""
+        self.out = 0
+        """How many of these came out."""
 
     def take(self, frame: Frame, hole: Mask) -> Iterator[Inpainted]:
         self.window.record(frame, np.asarray(hole, np.bool_))
@@ -129,25 +139,59 @@ class _Shot:
             not self.window.records[self.next].hole.any()
             or len(self.window.records) - 1 - self.next >= self.ahead
         ):
-            yield self._pop()
+            self._pop()
+            yield from self._ready(self.delay)
 
     def finish(self) -> Iterator[Inpainted]:
         while self.next < len(self.window.records):
-            yield self._pop()
+            self._pop()
+            yield from self._ready(self.delay)
+        yield from self._ready(0)
 
-    def _pop(self) -> Inpainted:
+    def _pop(self) -> None:
+        """Fill the next frame."""
         record = self.window.records[self.next]
         result = Inpainted(record.frame)
         if record.hole.any():
             result = self._fill(self.next)
         else:
             self.scene, self.others = self._layers(self.next)
+        self.filled.append((result, record.hole))
         self.next += 1
         excess = self.next - self.back
         if excess > 0:
             self.window.forget(excess)
             self.next -= excess
-        return result
+
+    def _ready(self, delay: int) -> Iterator[Inpainted]:
+        """The filled frames that wait for no more than `delay` others, averaged."""
+        while self.out < len(self.filled):
+            result, hole = self.filled[self.out]
+            if hole.any() and len(self.filled) - 1 - self.out < delay:
+                return
+            self.out += 1
+            yield self._steadied(self.out - 1) if hole.any() else result
+            while self.out > steady.REACH:
+                self.filled.popleft()
+                self.out -= 1
+
+    def _steadied(self, number: int) -> Inpainted:
+        result, hole = self.filled[number]
+        around = [
+            steady.Neighbour(other.frame.image, mask)
+            for i, (other, mask) in enumerate(self.filled)
+            if 0 < abs(i - number) <= steady.REACH
+        ]
+        image = steady.steadied(
+            result.frame.image,
+            hole,
+            around,
+            background.boxes(hole, self.options.margin_px),
+            flow_side_px=self.options.motion_side_px,
+        )
+        old = result.frame
+        done = Frame(image, old.index, old.pts, old.time_base, old.shot)
+        return Inpainted(done, result.origin, result.confidence)
 
     def _fill(self, index: int) -> Inpainted:
         record = self.window.records[index]
@@ -196,7 +240,7 @@ class _Shot:
             told = np.asarray(np.where(hole, voted, (scene.known | others.known)[crop]))
             share = diffuse(np.where(hole, share, others.share[crop]).astype(np.float32), told)
             # where no frame shows it, a thing goes on as it is around
-            firm = np.where(hole, chosen.trust, 1).astype(np.float32)
+            firm = np.where(hole, np.minimum(3 * chosen.trust, 1), 1).astype(np.float32)
             firm = diffuse(firm, np.asarray(~hole | samples.there.any(0)))
             share = np.minimum(share, firm)
             if earlier.valid.any():
