@@ -18,7 +18,7 @@ from inpainterz.weights import card
 
 pytest.importorskip("gradio", reason="gradio is not installed")
 
-from inpainterz.ui.guard import _OPEN  # noqa: E402
+from inpainterz.ui.guard import _OPEN
 
 if sys.version_info >= (3, 11):
     import tomllib
