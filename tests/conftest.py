@@ -1,16 +1,19 @@
-"""What every test gets: a failure on an ERROR in the log and on a thread left behind."""
+"""What tests get: a failure on an ERROR in the log and on a thread left behind; the command."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import Answer, Run
 
 from inpainterz import example
+from inpainterz.cli import main
 
 
 class _Errors(logging.Handler):
@@ -57,3 +60,18 @@ def street() -> Path:
     if not clip.real:
         pytest.skip("the street clip cannot be fetched here")
     return clip.path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process."""
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["inpainterz", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Answer(int(ended.value.code or 0), out, err)
+
+    return call

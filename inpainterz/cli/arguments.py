@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -251,67 +252,40 @@ def grow_px_of(text: str) -> int | None:
     return int(text)
 
 
-def load_engines(
-    segmenter: str | None,
-    tracker: str | None,
-    inpainter: str | None,
-    device: str,
-    engine_set: str,
-    engine_options: list[str] | None,
-    weights_dir: Path | None,
-    no_hybrid: bool = False,
-) -> Engines:
-    options = _with_no_hybrid(engine_options, no_hybrid, inpainter, engine_set, weights_dir)
-    from inpainterz.pipeline import Engines
+@dataclass(frozen=True, slots=True)
+class EngineArguments:
+    """What a command was told of engines; "builtin" for a stage that it does not use."""
 
-    return Engines.load(
-        segmenter=segmenter,
-        tracker=tracker,
-        inpainter=inpainter,
-        engine_set=engine_set,
-        device=device,
-        options=options,
-        weights_dir=weights_dir,
-    )
+    segmenter: str | None
+    tracker: str | None
+    inpainter: str | None
+    device: str
+    engine_set: str
+    options: list[str] | None
+    weights_dir: Path | None
+    no_hybrid: bool = False
 
+    def choose(self) -> EngineChoice:
+        """The engines, to be loaded by a job when it needs them."""
+        options = read_options(self.options)
+        if self.no_hybrid:
+            _require_network(self.inpainter, self.engine_set, self.weights_dir)
+            options.setdefault("inpaint", {})["hybrid"] = False
+        from inpainterz.jobs.order import EngineChoice
 
-def choose_engines(
-    segmenter: str | None,
-    tracker: str | None,
-    inpainter: str | None,
-    device: str,
-    engine_set: str,
-    engine_options: list[str] | None,
-    weights_dir: Path | None,
-    no_hybrid: bool = False,
-) -> EngineChoice:
-    """The same engines, to be loaded by a job when it needs them."""
-    options = _with_no_hybrid(engine_options, no_hybrid, inpainter, engine_set, weights_dir)
-    from inpainterz.jobs.order import EngineChoice
+        return EngineChoice.choose(
+            segmenter=self.segmenter,
+            tracker=self.tracker,
+            inpainter=self.inpainter,
+            engine_set=self.engine_set,
+            device=self.device,
+            options=options,
+            weights_dir=self.weights_dir,
+        )
 
-    return EngineChoice.choose(
-        segmenter=segmenter,
-        tracker=tracker,
-        inpainter=inpainter,
-        engine_set=engine_set,
-        device=device,
-        options=options,
-        weights_dir=weights_dir,
-    )
-
-
-def _with_no_hybrid(
-    engine_options: list[str] | None,
-    no_hybrid: bool,
-    inpainter: str | None,
-    engine_set: str,
-    weights_dir: Path | None,
-) -> dict[Any, dict[str, object]]:
-    options = read_options(engine_options)
-    if no_hybrid:
-        _require_network(inpainter, engine_set, weights_dir)
-        options.setdefault("inpaint", {})["hybrid"] = False
-    return options
+    def load(self) -> Engines:
+        """The engines, loaded."""
+        return self.choose().load_all()
 
 
 def _require_network(inpainter: str | None, engine_set: str, weights_dir: Path | None) -> None:

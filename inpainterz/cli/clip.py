@@ -17,6 +17,7 @@ from inpainterz.cli.arguments import (
     Codec,
     Crf,
     Device,
+    EngineArguments,
     EngineOptions,
     EngineSet,
     FileLimits,
@@ -39,11 +40,9 @@ from inpainterz.cli.arguments import (
     TrackerName,
     WeightsFolder,
     also_outputs,
-    choose_engines,
     file_limits,
     given_labels,
     grow_px_of,
-    load_engines,
     mask_files,
     read_prompts,
 )
@@ -57,17 +56,9 @@ from inpainterz.cli.jobs import (
     Resume,
     frames_of,
     memory_mb,
-    run_job,
+    run_and_tell,
 )
-from inpainterz.cli.messages import (
-    draw_sheet,
-    out,
-    print_json,
-    progress_bars,
-    say,
-    tell,
-    write_bytes,
-)
+from inpainterz.cli.messages import out, print_json, progress_bars, say, write_bytes
 from inpainterz.cli.who import (
     Choice,
     DetectorName,
@@ -144,16 +135,9 @@ def remove(
     limits, outputs = file_limits(limit), also_outputs(also)
     order = None
     if prompts or masks or by_number:
-        engines = choose_engines(
-            segmenter,
-            tracker,
-            inpainter,
-            device,
-            engine_set,
-            engine_option,
-            weights_dir,
-            no_hybrid,
-        )
+        engines = EngineArguments(
+            segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir, no_hybrid
+        ).choose()
         labels: Mapping[int, LabelMap] = given_labels(clip, masks, limits) if masks else {}
         objects = None
         if by_number:
@@ -175,15 +159,7 @@ def remove(
             engines=engines,
             options=Options(
                 fill=FillOptions(objects=objects, grow_px=grow_px, second_pass=second_pass),
-                write=WriteOptions(
-                    codec=codec,
-                    crf=crf,
-                    preset=preset,
-                    pix_fmt=pix_fmt,
-                    keep_location=keep_location,
-                    smart_copy=smart_copy,
-                    measure=measure,
-                ),
+                write=WriteOptions(codec, crf, preset, pix_fmt, keep_location, smart_copy, measure),
                 also=outputs,
                 limits=limits,
                 save_masks=save_masks,
@@ -192,13 +168,8 @@ def remove(
             part=None if part is None else frames_of(part, clip, limits),
             memory_limit_mb=memory_mb(memory_limit),
         )
-    how = HowToRun(resume, job, preview, plan, memory_mb(memory_limit))
-    report = run_job(order, output, how, as_json=as_json)
-    if report is None:
-        return
-    if sheet is not None:
-        draw_sheet(report, sheet)
-    tell(report, as_json, sheet)
+    how = HowToRun(resume, job, preview, plan, memory_mb(memory_limit), sheet)
+    run_and_tell(order, output, how, as_json=as_json)
 
 
 def segment(
@@ -230,9 +201,13 @@ def segment(
     pipeline.check_target(target, overwrite=overwrite)
     with VideoReader(clip) as video, progress_bars() as progress:
         pipeline.check_prompts(video, prompts)
-        engine = load_engines(
-            segmenter, "builtin", "builtin", device, engine_set, engine_option, weights_dir
-        ).segmenter
+        engine = (
+            EngineArguments(
+                segmenter, "builtin", "builtin", device, engine_set, engine_option, weights_dir
+            )
+            .choose()
+            .load("segment")
+        )
         labels = pipeline.outline(video, prompts, engine, cuts=find_cuts(video), progress=progress)
     index, found = next(iter(labels.items()))
     write_bytes(target, encode_labels(found))
@@ -264,9 +239,13 @@ def track(
     target = Path(output)
     pipeline.check_target(target, overwrite=overwrite)
     labels = given_labels(clip, masks)
-    engine = load_engines(
-        "builtin", tracker, "builtin", device, engine_set, engine_option, weights_dir
-    ).tracker
+    engine = (
+        EngineArguments(
+            "builtin", tracker, "builtin", device, engine_set, engine_option, weights_dir
+        )
+        .choose()
+        .load("track")
+    )
     with VideoReader(clip) as video, MaskStore.temporary() as store:
         cuts = find_cuts(video)
         with progress_bars() as progress:
@@ -325,7 +304,7 @@ def inpaint(
         source=clip,
         target=output,
         masks=masks,
-        engines=choose_engines(
+        engines=EngineArguments(
             "builtin",
             "builtin",
             inpainter,
@@ -334,18 +313,10 @@ def inpaint(
             engine_option,
             weights_dir,
             no_hybrid,
-        ),
+        ).choose(),
         options=Options(
             fill=FillOptions(grow_px=grow_px, feather_px=0, second_pass=second_pass),
-            write=WriteOptions(
-                codec=codec,
-                crf=crf,
-                preset=preset,
-                pix_fmt=pix_fmt,
-                keep_location=keep_location,
-                smart_copy=smart_copy,
-                measure=measure,
-            ),
+            write=WriteOptions(codec, crf, preset, pix_fmt, keep_location, smart_copy, measure),
             also=outputs,
             limits=limits,
             overwrite=overwrite,
@@ -353,13 +324,8 @@ def inpaint(
         part=None if part is None else frames_of(part, clip, limits),
         memory_limit_mb=memory_mb(memory_limit),
     )
-    how = HowToRun(resume, job, preview, plan, memory_mb(memory_limit))
-    report = run_job(order, output, how, as_json=as_json)
-    if report is None:
-        return
-    if sheet is not None:
-        draw_sheet(report, sheet)
-    tell(report, as_json, sheet)
+    how = HowToRun(resume, job, preview, plan, memory_mb(memory_limit), sheet)
+    run_and_tell(order, output, how, as_json=as_json)
 
 
 def info(clip: Clip, as_json: AsJson = False) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inpainterz.cli.messages import err, out, print_json, progress_bars
+from inpainterz.cli.messages import draw_sheet, err, out, print_json, progress_bars, tell
 from inpainterz.errors import EngineError, InputError, OptionError, OutputExists, VideoEncodeError
 
 if TYPE_CHECKING:
@@ -73,6 +73,18 @@ class HowToRun:
     preview: str | None = None
     plan: bool = False
     memory_limit_mb: int | None = None
+    sheet: Path | None = None
+    """Where a picture of before and after goes."""
+
+
+def run_and_tell(order: Order | None, output: str, how: HowToRun, *, as_json: bool) -> None:
+    """Begin or go on with a job, and say what came of it; see `run_job`."""
+    report = run_job(order, output, how, as_json=as_json)
+    if report is None:
+        return
+    if how.sheet is not None:
+        draw_sheet(report, how.sheet)
+    tell(report, as_json, how.sheet)
 
 
 def run_job(order: Order | None, output: str, how: HowToRun, *, as_json: bool) -> Report | None:

@@ -10,6 +10,7 @@ import typer
 from inpainterz.cli.arguments import (
     AsJson,
     Device,
+    EngineArguments,
     EngineOptions,
     EngineSet,
     Grow,
@@ -18,7 +19,6 @@ from inpainterz.cli.arguments import (
     TrackerName,
     WeightsFolder,
     grow_px_of,
-    load_engines,
 )
 from inpainterz.cli.messages import (
     draw_sheet,
@@ -66,9 +66,9 @@ def serve(
         raise EngineUnavailable(
             "page", "the package gradio is not installed", "Install it: pip install -e '.[ui]'"
         )
-    loaded = load_engines(
+    loaded = EngineArguments(
         segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir
-    )
+    ).load()
     from inpainterz.ui.page import serve as run
 
     def ready(address: str) -> None:
@@ -114,9 +114,9 @@ def demo(
             clip.path,
             folder / f"{stem}-clean.mp4",
             clip.prompts,
-            load_engines(
+            EngineArguments(
                 segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir
-            ),
+            ).load(),
             options=Options(
                 fill=FillOptions(grow_px=grow_px),
                 save_masks=folder / f"{stem}-masks.zip",

@@ -111,6 +111,11 @@ class EngineChoice:
             weights_dir=self.weights_dir,
         )
 
+    def load_all(self) -> Engines:
+        """Load the engine of every stage; see `load`."""
+        segmenter, tracker, inpainter = map(self.load, STAGES)
+        return Engines(segmenter, tracker, inpainter, {str(s): n for s, n in self.names.items()})
+
     def as_json(self) -> JSON:
         """Plain data."""
         return {
