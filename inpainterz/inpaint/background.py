@@ -49,10 +49,10 @@ class Record:
     forward: npt.NDArray[np.float16] | None = None
     """(h, w, 2) completed flow to the next record less the camera's, in small pixels."""
     backward: npt.NDArray[np.float16] | None = None
-    stray: npt.NDArray[np.float16] | None = None
-    """(h, w) motion against the camera; 1 = as much as parallax may explain."""
-    moving: npt.NDArray[np.float16] | None = None
-    """(h, w) 0..1 how surely a pixel belongs to something that moves on its own."""
+    stray: npt.NDArray[np.uint8] | None = None
+    """(h, w) motion against the camera; `STRAY` = as much as parallax may explain."""
+    moving: npt.NDArray[np.uint8] | None = None
+    """(h, w) 255 = belongs to something that moves on its own."""
     evidence: npt.NDArray[np.float16] | None = None
     """(h, w) evidence for that, see `movers`, negative = against."""
     others_forward: npt.NDArray[np.float16] | None = None
@@ -62,6 +62,9 @@ class Record:
 
 LEAP = 4
 """Frames between which the camera's motion is measured anew, so that a chain drifts less."""
+
+STRAY = 31
+"""Steps of one unit of stray motion in `Record.stray`."""
 
 NEAR = 0.12
 """How far around a hole other things' motion is looked at, as a share of the longer side."""
@@ -193,22 +196,22 @@ class Window:
             chain = np.eye(3)
             for at in range(index, index - LEAP, -1):
                 chain = self.link(at) @ chain
-            record.leap = chain
-            guess = self._shrunk(chain)
+            guess, measured = self._shrunk(chain), chain
             if not _still(guess, self.small_size):
                 before = self.records[index - LEAP]
                 found, trust = motion.global_motion(
                     record.small,
                     before.small,
-                    ignore_a=np.asarray(record.blocked | (self.moving(index) > 0.3)),
-                    ignore_b=np.asarray(before.blocked | (self.moving(index - LEAP) > 0.3)),
+                    ignore_a=np.asarray(record.blocked | (self.moving(index) > 0)),
+                    ignore_b=np.asarray(before.blocked | (self.moving(index - LEAP) > 0)),
                     guess=guess,
                 )
                 w, h = self.small_size
                 change = np.asarray(np.linalg.inv(guess) @ found, np.float64)
                 if trust > 0.5 and _furthest(change, self.small_size) < 0.05 * max(w, h):
                     up = np.diag([*self.scale, 1.0])
-                    record.leap = up @ found @ np.linalg.inv(up)
+                    measured = up @ found @ np.linalg.inv(up)
+            record.leap = np.asarray(measured, np.float64)
         return record.leap
 
     def neighbour(self, index: int, step: int) -> Homography:
@@ -257,10 +260,10 @@ class Window:
         if b.stray is None:
             b.stray = stray
         now = movers.evidence(
-            a.small, b.small, there, camera_there, a.stray.astype(np.float32), reliable
+            a.small, b.small, there, camera_there, a.stray / np.float32(STRAY), reliable
         )
         now_back = movers.evidence(
-            b.small, a.small, back, camera_back, stray.astype(np.float32), reliable_back
+            b.small, a.small, back, camera_back, stray / np.float32(STRAY), reliable_back
         )
         past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
         total = np.clip(past + now, -3, 3)
@@ -268,15 +271,15 @@ class Window:
             a.evidence = total.astype(np.float16)
         b.evidence = movers.remembered(now_back, total, back, reliable_back).astype(np.float16)
         moving = movers.moving(total, a.small, a.blocked)
-        a.moving = moving.astype(np.float16)
+        a.moving = moving.astype(np.uint8) * 255
         moving_back = movers.moving(b.evidence.astype(np.float32), b.small, b.blocked)
-        b.moving = moving_back.astype(np.float16)
+        b.moving = moving_back.astype(np.uint8) * 255
         seen, seen_back = moving & reliable & a.near, moving_back & reliable_back & b.near
         a.others_forward = movers.carry_on(there - camera_there, np.asarray(seen))
         b.others_backward = movers.carry_on(back - camera_back, np.asarray(seen_back))
 
-    def stray(self, index: int) -> npt.NDArray[np.float16]:
-        """(h, w) how far pixels of record `index` move against the camera; 1 = parallax may."""
+    def stray(self, index: int) -> npt.NDArray[np.uint8]:
+        """(h, w) how far pixels of record `index` move against the camera; `STRAY` = may be."""
         record = self.records[index]
         if record.stray is None:
             self._measure(min(index, len(self.records) - 2))
@@ -289,6 +292,8 @@ class Window:
             self.residual(low, 1)
         if len(self.records) > 1:
             self.stray(len(self.records) - 1)
+        for index in range(LEAP, len(self.records)):
+            self.leap(index)
 
     def onto_previous(self, index: int, box: Box, *, others: bool = False) -> Floats | None:
         """Positions (h, w, 2) in the record before of the box's pixels, along the background.
@@ -303,13 +308,13 @@ class Window:
         up = np.diag([*self.scale, 1.0])
         return np.asarray(np.linalg.inv(up) @ matrix @ up)
 
-    def moving(self, index: int) -> Floats:
-        """(h, w) 0..1 how surely pixels of record `index` belong to what moves on its own."""
-        self.measure()
+    def moving(self, index: int) -> npt.NDArray[np.uint8]:
+        """(h, w) 255 where pixels of record `index` belong to what moves on its own."""
         found = self.records[index].moving
         if found is None:
-            return np.zeros(self.records[index].small.shape, np.float32)
-        return found.astype(np.float32)
+            self.measure()
+            found = self.records[index].moving
+        return np.zeros_like(self.records[index].small) if found is None else found
 
     def others(self, index: int, step: int) -> npt.NDArray[np.float16] | None:
         """Motion from record `index` to its neighbour of what moves on its own, if any is seen."""
@@ -376,7 +381,7 @@ def _residual_flow(a: Record, b: Record, camera: Flow) -> Flow:
 
 def _background_flow(
     there: Flow, back: Flow, camera: Flow, blocked: Mask
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16], Mask]:
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8], Mask]:
     """Flow less the camera's, spread under the hole, and the motion that is nobody's parallax."""
     extra = there - camera
     speed = cv2.magnitude(camera[..., 0], camera[..., 1])
@@ -386,7 +391,8 @@ def _background_flow(
     completed = diffuse(extra, np.asarray(reliable & (stray < 1)))
     flow = np.where((reliable & (stray >= 1))[..., None], extra, completed)
     seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked, sweeps=1)
-    return flow.astype(np.float16), seen.astype(np.float16), np.asarray(reliable)
+    steps = np.asarray(np.rint(np.minimum(seen * STRAY, 255)), np.uint8)
+    return flow.astype(np.float16), steps, np.asarray(reliable)
 
 
 def _furthest(matrix: Homography, size: tuple[int, int]) -> float:
@@ -608,12 +614,14 @@ class _Surroundings:
         h, w = box.shape
         self.step = max(1, round(max(h, w) / 128), round(float(window.scale[0])))
         self.coarse = np.ascontiguousarray(self.grid[:: self.step, :: self.step])
+        self.thin = 2 if max(h, w) / self.step > 64 else 1
+        """The corrections are spread on a grid this much coarser."""
         self.centre = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2], np.float32)
         self.radius = max(h, w) / 2
         self.target = self._colours(record, self.coarse)
         self.free = visible(record, self.coarse)
         self.smooth = np.asarray(cv2.GaussianBlur(_luma(self.target), (0, 0), 1.0), np.float32)
-        self.moving = look(window.moving(index), self.coarse / window.scale) > 0.5
+        self.moving = look(window.moving(index), self.coarse / window.scale) > 127
 
     def _colours(self, record: Record, at: Floats) -> Floats:
         return look(record.colours, at / self.window.scale)
@@ -657,11 +665,11 @@ class _Surroundings:
         if not seen.any():
             return
         h, w = self.box.shape
-        wide = look(correction, self._within(here, self.step))
+        wide = look(correction, self._within(here, self.step * self.thin))
         pixels = look(record.frame.image, at, cv2.INTER_CUBIC) + wide[..., :3]
         if others:
             assert record.moving is not None
-            there = look(record.moving.astype(np.float32), at / self.window.scale)
+            there = look(record.moving, at / self.window.scale) / np.float32(255)
             assert record.evidence is not None
             told = movers.told(record.evidence.astype(np.float32))
             told = look(told, at / self.window.scale)
@@ -670,8 +678,9 @@ class _Surroundings:
             seen &= (there > 0.5) & stack.wants(lag)[part]
             stray = np.zeros_like(there)
         else:
-            stray = look(self.window.stray(j).astype(np.float32), at / self.window.scale)
-            stray = np.maximum(stray, 2 * look(self.window.moving(j), at / self.window.scale))
+            small = np.asarray(at / self.window.scale, np.float32)
+            stray = look(self.window.stray(j), small) / np.float32(STRAY)
+            stray = np.maximum(stray, look(self.window.moving(j), small) * np.float32(2 / 255))
         whole = np.zeros((h, w, 3), np.float32)
         where = np.zeros((h, w), np.bool_)
         mismatch, wandering = np.zeros((2, h, w), np.float32)
@@ -680,39 +689,42 @@ class _Surroundings:
         stack.put(where, lag, whole, mismatch, wandering)
 
     def _match(
-        self, record: Record, place: Callable[[Floats], Floats], others: bool, j: int = 0
+        self, record: Record, place: Callable[[Floats], Floats], others: bool, j: int
     ) -> tuple[Floats, Floats]:
         """How record's picture is best moved onto the surroundings, and what then still differs.
 
         Returns:
             (3, 2) float32 affine correction: offset, change along x and along y in source pixels;
-            (h, w, 4) float32 on the coarse grid: colour to be added, and the mismatch in levels.
+            (h, w, 4) float32 on every `thin`-th pixel of the coarse grid: colour to be added, and
+            the mismatch in levels.
         """
 
-        def fitting(at: Floats, still: bool) -> Mask:
-            both = visible(record, at) & self.free
+        def moves(at: Floats) -> Mask:
+            small = np.asarray(at / self.window.scale, np.float32)
+            return np.asarray(look(self.window.moving(j), small) > (127 if others else 76))
+
+        def fitting(at: Floats) -> tuple[Mask, Mask]:
+            """Where the pictures may be compared, and where to bring them into place."""
+            both = np.asarray(visible(record, at) & self.free)
             if others:
-                assert record.moving is not None
-                there = look(record.moving.astype(np.float32), at / self.window.scale) > 0.5
-                both = both & there & self.moving
-            elif still:
-                there = look(self.window.moving(j), at / self.window.scale) > 0.3
-                both = both & ~there & ~self.moving
-            return np.asarray(both)
+                both = np.asarray(both & self.moving & moves(at))
+                return both, both
+            # what moves on its own would turn the scene, but tells which frames are alike
+            return both, np.asarray(both & ~self.moving & ~moves(at))
 
         at = place(self.coarse)
-        usable = fitting(at, False)
+        usable, fixed = fitting(at)
         sample = self._colours(record, at)
         nudge = np.zeros((3, 2), np.float32)
-        h, w = usable.shape
+        thin = np.s_[:: self.thin, :: self.thin]
         if usable.sum() < 40:
-            return nudge, np.dstack(
-                [np.zeros((h, w, 3), np.float32), np.full((h, w), 32, np.float32)]
-            )
+            flat = np.zeros((*usable[thin].shape, 4), np.float32)
+            flat[..., 3] = 32
+            return nudge, flat
         nudge = _affine(
             self.smooth,
             cv2.GaussianBlur(_luma(sample), (0, 0), 1.0),
-            fitting(at, True),
+            fixed,
             self.coarse,
             self.centre,
             self.radius,
@@ -722,7 +734,7 @@ class _Surroundings:
             local = (self.coarse - self.centre) / self.radius
             moved = self.coarse + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2]
             at = place(moved)
-            usable = fitting(at, False)
+            usable = fitting(at)[0]
             sample = self._colours(record, at)
         difference = self.target - sample
         red, green, blue = cv2.split(cv2.absdiff(self.target, sample))
@@ -731,10 +743,12 @@ class _Surroundings:
         weight = same.astype(np.float32)
         near = cv2.blur(weight, (3, 3))
         mean = cv2.blur(difference * weight[..., None], (3, 3)) / np.maximum(near, 1e-3)[..., None]
-        colour = diffuse(mean, same) if same.sum() >= 8 else np.zeros((h, w, 3), np.float32)
         rest = np.minimum(level_gap(difference, mean), 48)
         rest = np.where(same, rest, np.minimum(size, 48)).astype(np.float32)
-        return nudge, np.dstack([colour, diffuse(rest, usable)])
+        # both fields are smooth in the hole
+        mean, same, rest, usable = mean[thin], same[thin], rest[thin], usable[thin]
+        colour = diffuse(mean, same) if same.sum() >= 8 else np.zeros_like(mean)
+        return nudge, np.dstack([colour, diffuse(np.ascontiguousarray(rest), usable)])
 
 
 def _affine(

@@ -217,7 +217,7 @@ class _Shot:
         h, w = self.window.size
         moving = cv2.resize(self.window.moving(index), (w, h), interpolation=cv2.INTER_LINEAR)
         rim = np.ones((5, 5), np.uint8)
-        away = cv2.dilate((moving > 0.3).astype(np.uint8), rim) > 0
+        away = cv2.dilate((moving > 76).astype(np.uint8), rim) > 0
         theirs = np.asarray(away & ~record.hole)
         number, image = record.frame.index, record.frame.image
         share = theirs.astype(np.float32)
