@@ -201,6 +201,19 @@ def test_an_older_answer_can_be_told_from_a_newer_one(desk: Desk, clip: Path) ->
     assert serials == sorted(set(serials))
 
 
+def test_what_is_not_here_is_told_with_where_to_fetch_it(desk: Desk, clip: Path) -> None:
+    actions = Actions(desk)
+    session = marked(desk, ANN, clip)
+    actions({"do": "things", "tab": session.id, "what": "red car"}, ANN)
+    until(lambda: session.job is None)
+    assert session.notice.startswith("The weights of") and "settings" in session.notice
+    told = actions({"do": "hello"}, ANN)["engines"]
+    assert {e["stage"] for e in told} == {"segment", "track", "inpaint", "detect"}
+    for engine in told:
+        assert engine["licence"] and (engine["here"] or engine["size"]), engine
+    assert [e["name"] for e in told if e["own"]] == ["builtin"] * 3
+
+
 def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
     actions = Actions(desk)
     tab = marked(desk, ANN, clip).id

@@ -144,9 +144,9 @@ class Actions:
                     "size": c.size,
                     "licence": c.licence,
                     "commercial": c.commercial,
-                    "own": self._desk.shelf.names[c.stage] == c.name,
+                    "own": self._desk.shelf.names.get(c.stage) == c.name,
                 }
-                for c in self._desk.shelf.choices()
+                for c in (*self._desk.shelf.choices(), *self._desk.shelf.detectors())
             ],
         }
         if not tab:
@@ -299,8 +299,8 @@ class Actions:
         if not self._desk.limits.fetch_weights:
             raise OptionError("nothing can be fetched here", "Ask who runs this page")
         name = told.get("weights")
-        if not isinstance(name, str) or name not in {
-            c.weights for c in self._desk.shelf.choices() if c.weights
-        }:
+        shelf = self._desk.shelf
+        known = {c.weights for c in (*shelf.choices(), *shelf.detectors()) if c.weights}
+        if not isinstance(name, str) or name not in known:
             raise OptionError("there are no such weights", "Choose some of the list")
         self._desk.start(session, f"Fetch {name}", lambda job: fetch_weights(session, name, job))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inpainterz import weights
-from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
+from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError, WeightsMissing
 from inpainterz.jobs import lane
 from inpainterz.jobs.lane import Lanes, Ticket
 from inpainterz.segment.cache import EmbeddingCache
@@ -370,6 +370,8 @@ def fetch_weights(session: Session, name: str, job: Job) -> handlers.Steps:
 def sentence(session: Session, error: InpainterzError) -> str:
     """An error as the page tells it: capitalised, without the folders of this machine."""
     text = str(error)
+    if isinstance(error, WeightsMissing):  # its hint is a command
+        text = f"The weights of {error.name} are not on this machine. Fetch them in the settings."
     if session.clip is not None:
         text = text.replace(str(session.clip.path), f"“{session.clip.name}”")
     text = text.replace(f"{session.folder}{os.sep}", "")

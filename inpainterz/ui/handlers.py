@@ -501,28 +501,25 @@ def _middle(mask: Mask, *, away_from: tuple[float, float]) -> tuple[float, float
 
 def undo(session: Session) -> Session:
     """Take the last click back, wherever it was, and show that frame."""
-    _idle(session)
-    if session.marks:
-        last = session.marks.pop()
-        session.undone.append(last)
-        _restore(session, last, last.before)
-    return session
+    return _move_click(session, session.marks, session.undone)
 
 
 def redo(session: Session) -> Session:
     """Repeat the click that was taken back last."""
+    return _move_click(session, session.undone, session.marks)
+
+
+def _move_click(session: Session, source: list[Mark], target: list[Mark]) -> Session:
+    """From what was done to what was taken back, or the other way."""
     _idle(session)
-    if session.undone:
-        last = session.undone.pop()
-        session.marks.append(last)
-        _restore(session, last, last.after)
+    if source:
+        last = source.pop()
+        target.append(last)
+        made = last.after if target is session.marks else last.before
+        session.put_answer(last.frame, last.label, made)
+        session.refining.pop(last.label, None)
+        session.frame, session.label = last.frame, last.label
     return session
-
-
-def _restore(session: Session, last: Mark, packed: bytes | None) -> None:
-    session.put_answer(last.frame, last.label, packed)
-    session.refining.pop(last.label, None)
-    session.frame, session.label = last.frame, last.label
 
 
 def reset(session: Session) -> Session:

@@ -54,6 +54,17 @@ class Shelf:
         """Every engine of the three stages, in the order of the list."""
         return [_choice(entry) for entry in ENGINES if entry.stage in STAGES]
 
+    def detectors(self) -> list[Choice]:
+        """The engines that look for people and things and need weights; nobody picks among them,
+        see `detector`."""
+        from inpainterz import weights
+
+        return [
+            replace(_choice(entry), title=weights.card(entry.weights).title)
+            for entry in ENGINES
+            if entry.stage == "detect" and entry.weights is not None
+        ]
+
     def check(self, picked: Mapping[Stage, object]) -> None:
         """Raises OptionError when one is unknown, or when its weights are not here."""
         known = {(c.stage, c.name): c for c in self.choices()}

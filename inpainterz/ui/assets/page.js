@@ -32,8 +32,10 @@ function take(answer) {
   if (!("model" in answer)) { if (model && model.job) later(600); return; }
   if (answer.model && model && answer.model.tab === model.tab && answer.model.serial < model.serial) return;
   trouble = "";
+  const fetched = model && model.job && model.job.work === "weights" && answer.model && !answer.model.job;
   model = answer.model;
   show();
+  if (fetched) ask({ do: "hello" });  // which engines are here now
 }
 
 function later(wait) {
@@ -536,7 +538,7 @@ function showSettings() {
   memory.value = settings.memory_limit_mb === null ? "" : String(settings.memory_limit_mb);
   showSettingNumbers();
   if (!config) return;
-  find("#engines").replaceChildren(...["segment", "track", "inpaint"].map((stage) => engineChoice(stage, settings)));
+  find("#engines").replaceChildren(...["segment", "track", "inpaint", "detect"].map((stage) => engineChoice(stage, settings)));
 }
 
 function showSettingNumbers() {
@@ -545,13 +547,25 @@ function showSettingNumbers() {
   find('output[for="soft"]').textContent = soft.value;
 }
 
+function licenceOf(one) { return say(one.commercial ? "engine_free" : "engine_nc", one.licence); }
+
+// detectors are not chosen but fetched: what is looked for says which one it takes
 function engineChoice(stage, settings) {
   const choices = config.engines.filter((one) => one.stage === stage);
+  const box = document.createElement("div");
+  const title = document.createElement("span");
+  title.textContent = say("engine_" + stage);
+  if (stage === "detect") box.append(title); else box.append(engineSelect(stage, settings, choices, title));
+  const absent = choices.filter((choice) => !choice.here);
+  if (config.limits.fetch && absent.length) box.append(engineFetch(absent));
+  box.hidden = stage === "detect" && !box.querySelector("details");
+  return box;
+}
+
+function engineSelect(stage, settings, choices, title) {
   const own = choices.find((one) => one.own);
   const now = settings.engines[stage] || (own ? own.name : "builtin");
   const label = document.createElement("label");
-  const title = document.createElement("span");
-  title.textContent = say("engine_" + stage);
   const select = document.createElement("select");
   select.dataset.stage = stage;
   for (const one of choices) {
@@ -565,29 +579,35 @@ function engineChoice(stage, settings) {
   }
   const chosen = choices.find((one) => one.name === now);
   const small = document.createElement("small");
-  if (chosen) small.textContent = say(chosen.commercial ? "engine_free" : "engine_nc", chosen.licence);
+  if (chosen) small.textContent = licenceOf(chosen);
   label.append(title, select, small);
-  const box = document.createElement("div");
-  box.append(label);
-  const absent = choices.filter((choice) => !choice.here);
-  if (config.limits.fetch && absent.length) {
-    const more = document.createElement("details");
-    more.className = "iz-more";
-    const summary = document.createElement("summary");
-    summary.textContent = say("more_engines", number(absent.length));
-    more.append(summary);
-    box.append(more);
-    for (const one of absent) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "iz-fetch";
-      button.dataset.weights = one.weights;
-      button.textContent = say("fetch", one.title, one.size);
-      button.textContent += " · " + say(one.commercial ? "engine_free" : "engine_nc", one.licence);
-      more.append(button);
-    }
-  }
-  return box;
+  return label;
+}
+
+function engineFetch(absent) {
+  const more = document.createElement("details");
+  more.className = "iz-more";
+  const summary = document.createElement("summary");
+  summary.textContent = say("more_engines", number(absent.length));
+  const list = document.createElement("ul");
+  list.append(...absent.map((one) => {
+    const item = document.createElement("li");
+    const told = document.createElement("span");
+    told.textContent = one.title;
+    const small = document.createElement("small");
+    small.textContent = one.size + " · " + licenceOf(one);
+    told.append(small);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "iz-button small";
+    button.dataset.weights = one.weights;
+    button.textContent = say("fetch_one");
+    button.setAttribute("aria-label", say("fetch", one.title, one.size));
+    item.append(told, button);
+    return item;
+  }));
+  more.append(summary, list);
+  return more;
 }
 
 function saveSettings() {
