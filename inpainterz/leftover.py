@@ -1,8 +1,9 @@
 """What a tracked mask left out of a moving object: shoes, hands, the shadow at its feet.
 
 A frame is compared with the same spot in frames a little earlier and later, aligned by the
-camera's motion. What differs from all of them, and touches the mask, moved with the object. Where
-the camera's motion explains the surroundings badly, nothing is added.
+camera's motion. What differs from all of them, or from all but one that something else may have
+passed, and touches the mask, moved with the object. Where the camera's motion explains the
+surroundings badly, nothing is added.
 
 Where an object was lost, or half of it, between two frames that show it whole, its place is
 interpolated, and what differs from the other frames there and has its colours belongs to it.
@@ -58,6 +59,9 @@ GHOST_REACH = 8
 
 LEAST_GHOSTS = 3
 """In so many of them it has one: one frame alone is mistaken easily."""
+
+ENOUGH = 4
+"""From so many frames on that show a spot, the one that differs most is left out."""
 
 COLOUR_REACH = 12.0
 """How far a pixel's colour may be from one that the object has thereabouts, CIE Lab."""
@@ -381,10 +385,8 @@ def _left_out(
         return None, []
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
-    low = np.where(hidden, np.float32(np.inf), stacked).min(0)
-    high = np.where(hidden, np.float32(-np.inf), stacked).max(0)
     compared = (~hidden[..., 0]).sum(0) >= 2
-    differs = compared & (_outside(here.image, low, high) > 20)
+    differs = compared & (_outside(here.image, *_usual(stacked, hidden)) > 20)
     near = _disc(expected, reach)
     ring = _disc(near, reach) & ~near & compared
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
@@ -408,6 +410,22 @@ def _left_out(
     known = np.asarray(here.mask | added)
     ghosts = _ghosts(here, known, stays, differs, compared, reach)
     return added if added.any() else None, ghosts
+
+
+def _usual(
+    samples: npt.NDArray[np.float32], hidden: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The lowest and the highest of what frames show, without one that stands out.
+
+    Args:
+        samples: (S, h, w, 3), S >= 2.
+        hidden: (S, h, w, 3) where a sample says nothing.
+    """
+    count = (~hidden[..., :1]).sum(0)
+    rising = np.sort(np.where(hidden, np.float32(np.inf), samples), 0)
+    falling = np.sort(np.where(hidden, np.float32(-np.inf), samples), 0)[::-1]
+    many = count >= ENOUGH
+    return np.where(many, rising[1], rising[0]), np.where(many, falling[1], falling[0])
 
 
 def _ghosts(

@@ -54,6 +54,24 @@ def test_the_foot_is_added(pan: float) -> None:
     assert spilled < 0.05
 
 
+def test_another_one_of_the_same_colour_that_passed_there_does_not_hide_the_foot() -> None:
+    """It came the other way: in one of the frames compared it stands where the foot is now."""
+    nothing = np.zeros(SIZE, bool)
+    items = []
+    for frame in _frames():
+        x = 190 - 3 * frame.index
+        if x > 0:
+            frame.image[74:96, x : x + 16] = (200, 30, 120)
+        items.append((frame, _walker(frame.index)[1], nothing))
+    missed = []
+    for done in complete(items):
+        whole, body = _walker(done.frame.index)
+        if 10 <= abs(60 - 2 * done.frame.index) <= 24:
+            missed.append((whole & ~done.mask).sum() / (whole & ~body).sum())
+    assert len(missed) > 10
+    assert np.mean(missed) < 0.5
+
+
 def test_a_mask_of_the_head_alone_has_a_ghost_and_its_box_holds_all() -> None:
     items = []
     for frame in _frames(pan=0.8):
