@@ -1011,10 +1011,6 @@ def remove(
                 nonlocal reused
                 reused += 1
 
-            def all_taken() -> None:
-                if job.work == "study":
-                    job.total = None  # all is read, and who knows how long the rest takes
-
             name = _identity(engines.inpainter, engines.names.get("inpaint", ""))
             previews = tuple(
                 opened.enter_context(PieceReader(kept.pieces))
@@ -1024,7 +1020,7 @@ def remove(
             inpainter: Inpainter = engines.inpainter
             if previews:
                 inpainter = _Reusing(inpainter, previews, count_reused)
-            watched = _Watched(inpainter, taken, all_taken)
+            watched = _Watched(inpainter, taken, lambda: _all_read(job))
             filled = opened.enter_context(
                 closing(
                     pipeline.fill(video, masks, watched, options=options, cuts=session.cuts or ())
@@ -1171,7 +1167,8 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
                 if job.work == "study":
                     job.done = frame.index + 1 - low
 
-            watched = _Watched(_Kept(engines.inpainter, start, pieces), taken, lambda: None)
+            inpainter = _Kept(engines.inpainter, start, pieces)
+            watched = _Watched(inpainter, taken, lambda: _all_read(job))
             filled = opened.enter_context(
                 closing(
                     pipeline.fill(
@@ -1520,6 +1517,11 @@ class _Pace:
             return False
         self.last = now
         return True
+
+
+def _all_read(job: Job) -> None:
+    if job.work == "study":
+        job.total = None  # who knows how long the rest takes
 
 
 def _note(job: Job, done: int, total: int | None) -> None:

@@ -265,7 +265,11 @@ class Plain:
                 interactive=not busy and model["marked"] and not followed,
                 visible=not busy,
             ),
-            gr.update(value=say("remove"), interactive=not busy and followed, visible=not busy),
+            gr.update(
+                value=say("remove"),
+                interactive=not busy and followed and result is None,
+                visible=not busy,
+            ),
             gr.update(value=say("cancel"), visible=busy),
             gr.update(value=text, label=say("plain_told")),
             _files(say, result),

@@ -315,9 +315,11 @@ function showTrials() {
     const film = document.createElement("video");
     film.src = one.url;
     film.muted = film.loop = film.autoplay = film.controls = film.playsInline = true;
-    film.setAttribute("aria-label", say("preview_of", one.engine));
+    const known = config && config.engines.find((each) => each.stage === "inpaint" && each.name === one.engine && each.weights);
+    const told = say("preview_of", known ? known.title : one.engine === "builtin" ? say("built_in") : one.engine);
+    film.setAttribute("aria-label", told);
     const caption = document.createElement("figcaption");
-    caption.textContent = say("preview_of", one.engine) + ", " + say("from_to", number(one.start + 1), number(one.stop));
+    caption.textContent = told + ", " + say("from_to", number(one.start + 1), number(one.stop));
     figure.append(film, caption);
     return figure;
   }));

@@ -35,7 +35,7 @@ function showResult() {
   key.style.setProperty("--seen", made.seen_colour);
   key.style.setProperty("--invented", made.invented_colour);
   element.querySelector(".iz-told").textContent = say(
-    "result_facts", model.clip.width, model.clip.height, number(model.clip.frames), span(made.seconds));
+    "result_facts", model.clip.width, model.clip.height, number(model.clip.frames), span(model.clip.seconds), span(made.seconds));
   const hole = made.seen_px + made.invented_px;
   const notes = [];
   if (hole && !made.invented_px) notes.push(say("all_seen"));
