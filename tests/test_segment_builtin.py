@@ -165,6 +165,25 @@ def test_motion_finds_what_colour_cannot(engine: BuiltinSegmenter) -> None:
     assert iou(moved.mask, truths[at]) > iou(still.mask, truths[at]) + 0.2
 
 
+def test_what_stands_still_in_a_box_is_not_the_thing_that_moves(engine: BuiltinSegmenter) -> None:
+    """A wall fills more of the box and touches all its sides, but a figure walks before it."""
+    background = plate(2)
+    background[30:96, 40:150] = (70, 70, 80) + background[30:96, 40:150] // 16
+    frames, truths = [], []
+    for i in range(7):
+        truth = ellipse(50 + 9 * i, 62, 12, 26)
+        image = background[:, 2 * i : 2 * i + W].copy()
+        image[truth] = plate(3)[:, :W][truth] // 2 + (90, 40, 20)
+        frames.append(image)
+        truths.append(truth)
+    at = 3
+    around = [frame for i, frame in enumerate(frames) if i != at]
+    box = Prompt.of(box=(30, 30, 148, 96))
+    moved = engine.segment(engine.embed(frames[at], around), box)
+    assert iou(moved.mask, truths[at]) > 0.5
+    assert iou(engine.segment(engine.embed(frames[at]), box).mask, truths[at]) < 0.5
+
+
 def test_embeddings_are_independent(
     engine: BuiltinSegmenter, two_coloured: tuple[Image, Mask]
 ) -> None:

@@ -128,6 +128,10 @@ TRAITS: tuple[str, ...] = (
 )
 """What a hypothesis is judged by, each about -1..1; 0 where it does not apply."""
 
+_MOVES = TRAITS.index("moves")
+_GOES, _STANDS = 0.3, 0.1  # of that trait: something moves, something does not
+_STANDING = 12.0
+
 WEIGHTS = {
     "click": (1.0, -2.0, 0.8, 3.2, -0.7, 0.5, -0.3, 2.4, 1.9, -0.9, *(0.0,) * 10),
     "edit": (
@@ -196,10 +200,14 @@ class Pool:
         """(n,) the regions of the best hypothesis, and how good it is believed to be, 0..1."""
         found = self.hypotheses()
         weights = np.asarray(WEIGHTS[self.situation()], np.float32)
-        marks = [float(self.traits(x) @ weights) for x in found]
+        traits = np.stack([self.traits(x) for x in found])
+        marks = traits @ weights
+        if self.situation() == "box" and traits[:, _MOVES].max() > _GOES:
+            # something in the box moves: what stands with the background is not it
+            marks -= _STANDING * np.maximum(_STANDS - traits[:, _MOVES], 0)
         top = int(np.argmax(marks))
         slope, base = SCORES[self.situation()]
-        return found[top], float(np.clip(slope * marks[top] + base, 0.05, 0.95))
+        return found[top], float(np.clip(slope * float(marks[top]) + base, 0.05, 0.95))
 
     def situation(self) -> str:
         """Which row of `WEIGHTS` counts."""
@@ -361,7 +369,7 @@ class Pool:
                 found += way
                 if way:
                     found += self._pinned(way[-1], box, place, 0.0, near)
-        if self.judge.motion is not None:
+        if self.judge.motion is not None and all(self._moves(x) < _STANDS for x in found):
             place = np.where(depth > 1, -3, 0.2).astype(np.float32)
             for base in (0.0, 0.5, 1.0, 1.8):
                 x = self._cut((self.judge.motion - base + place).astype(np.float32))
@@ -402,6 +410,14 @@ class Pool:
                 at = int(back[at])
         pull = place + np.where(taken & ~x, 4.0, 0).astype(np.float32)
         return [taken, *self._learn(taken, pull, 0.5 * weight, 2, near)]
+
+    def _moves(self, x: Flags) -> float:
+        """How much a hypothesis moves against the background, -1..1."""
+        r, judge = self.judge.regions, self.judge
+        if judge.motion is None or judge.sure is None:
+            return 0.0
+        weight = judge.sure * r.area * x
+        return float((np.tanh(judge.motion) * weight).sum() / max(1.0, float(weight.sum())))
 
     def edits(self, previous: Flags) -> list[Flags]:
         """The last answer, changed around the new clicks."""
@@ -484,7 +500,7 @@ class Pool:
         if judge.motion is not None:
             m = np.tanh(judge.motion)
             known = judge.sure if judge.sure is not None else np.ones_like(m)
-            within = float((m * known * r.area * x).sum() / max(1.0, (known * r.area * x).sum()))
+            within = self._moves(x)
             beside = float((m * known * ring_area).sum() / max(1.0, (known * ring_area).sum()))
             click = self.lead
             moves, still = click * within, click * beside
