@@ -14,7 +14,7 @@ import pytest
 
 from inpainterz import motion
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background, blend, movers
+from inpainterz.inpaint import background, blend, movers, patches
 from inpainterz.inpaint.builtin import BuiltinInpainter, Options, create
 from inpainterz.types import Frame, Image, Inpainted, Mask, Origin
 
@@ -284,3 +284,39 @@ def test_motion_is_carried_on_under_the_hole() -> None:
     assert spread is not None
     assert np.abs(spread[10:30, 25:45].astype(np.float32) - flow[10:30, 25:45]).max() < 0.3
     assert movers.carry_on(flow, np.zeros_like(seen)) is None
+
+
+def test_a_chain_of_homographies_is_measured_anew() -> None:
+    window = background.Window((H, W), motion_side_px=480, guard_px=3)
+    pan = 2.0
+    for i in range(9):
+        window.record(Frame(_plate(i, pan), i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_))
+    window.measure()
+    for record in window.records[1:]:
+        assert record.link is not None
+        record.link = np.array([[1, 0, 0.4], [0, 1, 0], [0, 0, 1]]) @ record.link  # drifts
+        record.leap = None
+    for step, start, sign in ((-1, 8, 1), (1, 0, -1)):
+        found = {abs(j - start): m[0, 2] for j, m in window.camera(start, step)}
+        assert found[3] == pytest.approx(sign * 3 * (pan + 0.4), abs=0.3)
+        assert found[4] == pytest.approx(sign * 4 * pan, abs=0.4)
+        assert found[8] == pytest.approx(sign * 8 * pan, abs=0.8)
+
+
+def test_what_is_invented_has_the_colours_around_the_hole() -> None:
+    rng = np.random.default_rng(2)
+    image = rng.normal(180, 12, (60, 80, 3)).astype(np.float32)
+    image[:, :24] = rng.normal(50, 12, (60, 24, 3))  # dark fur beside the sand
+    hole = np.zeros((60, 80), np.bool_)
+    hole[18:44, 30:58] = True
+    done = patches.complete(image, hole, ~hole)
+    assert cv2.blur(done, (5, 5))[hole].min() > 140
+    assert done[hole].std() > 4  # and is no flat patch
+
+
+def test_where_nothing_can_be_told_there_is_no_vote_against() -> None:
+    evidence = np.zeros((40, 60), np.float32)
+    evidence[:, 30:] = -1
+    told = movers.told(evidence)
+    assert told[20, 10] < 0.05
+    assert told[20, 50] == 1

@@ -489,12 +489,13 @@ def gather(window: Window, index: int, box: Box) -> Layers:
 
     def collect(flow: bool, step: int) -> _Stack:
         stack = _Stack(hole, flow)
+        last = 0 if step < 0 else len(window.records) - 1
         if flow:
             here, links = box.grid()[::2, ::2], np.eye(3)
             ways = zip(window.follow(index, step, box, 2), window.camera(index, step), strict=True)
             for (j, at), (_, matrix) in ways:
                 links = window.neighbour(j - step, step) @ links
-                if abs(j - index) in STEPS:
+                if abs(j - index) in STEPS or j == last:
                     # the chain of neighbours drifts; what the flow adds to it does so less
                     drift = project(matrix, here) - project(links, here)
                     surroundings.add(stack, j, abs(j - index), None, at + drift - here)
@@ -502,7 +503,7 @@ def gather(window: Window, index: int, box: Box) -> Layers:
                     break
         else:
             for j, matrix in window.camera(index, step):
-                if abs(j - index) in STEPS:
+                if abs(j - index) in STEPS or j == last:
                     surroundings.add(stack, j, abs(j - index), matrix, None)
                 if stack.full():
                     break

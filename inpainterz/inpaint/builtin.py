@@ -11,7 +11,6 @@ In the end each fill is averaged with its neighbours in time along the motion (`
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -28,6 +27,10 @@ from inpainterz.types import Frame, Inpainted, Mask, Origin
 
 STEADY = 0.5
 """How much of the outline of a moving thing is kept from the frame before."""
+
+
+PASSES = 2
+"""How often fills are averaged in time; the second time only where they are unsure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +116,23 @@ class _Shot:
         # image, hole and guard at source size; masks, pictures and four flows of the small size
         w, h = self.window.small_size
         frame_bytes = size[0] * size[1] * 5 + w * h * 28
-        finished_bytes = size[0] * size[1] * 6 * (2 * steady.REACH + 1)
-        affordable = max(2, ((options.memory_mb << 20) - finished_bytes) // frame_bytes - 1)
+        held_bytes = size[0] * size[1] * 6 * PASSES * (2 * steady.REACH + 1)
+        affordable = max(2, ((options.memory_mb << 20) - held_bytes) // frame_bytes - 1)
         total = options.lookahead_frames + options.reach_frames
         share = min(1.0, affordable / max(1, total))
         ahead = int(options.lookahead_frames * share)
         # a fill waits for those that it is averaged with
-        self.delay = min(steady.REACH, ahead // 2)
-        self.ahead = ahead - self.delay
+        delay = min(steady.REACH, ahead // (2 * PASSES))
+        self.passes = [
+            steady.Steadier(
+                delay,
+                margin_px=options.margin_px,
+                flow_side_px=options.motion_side_px,
+                doubtful=number > 0,
+            )
+            for number in range(PASSES)
+        ]
+        self.ahead = ahead - PASSES * delay
         self.back = int(options.reach_frames * share)
         self.scene: Layer | None = None
         """What was behind the hole and behind other things in the frame that was filled last."""
@@ -128,10 +140,6 @@ class _Shot:
         """And the other things that move."""
         self.next = 0
         """Number in the window of the frame that is filled next."""
-        self.filled: deque[tuple[Inpainted, Mask]] = deque()
-        """Frames filled but not averaged, after those that came out and still count."""
-        self.out = 0
-        """How many of these came out."""
 
     def take(self, frame: Frame, hole: Mask) -> Iterator[Inpainted]:
         self.window.record(frame, np.asarray(hole, np.bool_))
@@ -139,16 +147,24 @@ class _Shot:
             not self.window.records[self.next].hole.any()
             or len(self.window.records) - 1 - self.next >= self.ahead
         ):
-            self._pop()
-            yield from self._ready(self.delay)
+            yield from self._steadied(*self._pop())
 
     def finish(self) -> Iterator[Inpainted]:
         while self.next < len(self.window.records):
-            self._pop()
-            yield from self._ready(self.delay)
-        yield from self._ready(0)
+            yield from self._steadied(*self._pop())
+        for number, last in enumerate(self.passes):
+            for result, hole in last.finish():
+                yield from self._steadied(result, hole, number + 1)
 
-    def _pop(self) -> None:
+    def _steadied(self, result: Inpainted, hole: Mask, number: int = 0) -> Iterator[Inpainted]:
+        """Hand a filled frame to a pass, and what comes out of it to the next."""
+        if number == len(self.passes):
+            yield result
+            return
+        for done, its_hole in self.passes[number].take(result, hole):
+            yield from self._steadied(done, its_hole, number + 1)
+
+    def _pop(self) -> tuple[Inpainted, Mask]:
         """Fill the next frame."""
         record = self.window.records[self.next]
         result = Inpainted(record.frame)
@@ -156,42 +172,12 @@ class _Shot:
             result = self._fill(self.next)
         else:
             self.scene, self.others = self._layers(self.next)
-        self.filled.append((result, record.hole))
         self.next += 1
         excess = self.next - self.back
         if excess > 0:
             self.window.forget(excess)
             self.next -= excess
-
-    def _ready(self, delay: int) -> Iterator[Inpainted]:
-        """The filled frames that wait for no more than `delay` others, averaged."""
-        while self.out < len(self.filled):
-            result, hole = self.filled[self.out]
-            if hole.any() and len(self.filled) - 1 - self.out < delay:
-                return
-            self.out += 1
-            yield self._steadied(self.out - 1) if hole.any() else result
-            while self.out > steady.REACH:
-                self.filled.popleft()
-                self.out -= 1
-
-    def _steadied(self, number: int) -> Inpainted:
-        result, hole = self.filled[number]
-        around = [
-            steady.Neighbour(other.frame.image, mask)
-            for i, (other, mask) in enumerate(self.filled)
-            if 0 < abs(i - number) <= steady.REACH
-        ]
-        image = steady.steadied(
-            result.frame.image,
-            hole,
-            around,
-            background.boxes(hole, self.options.margin_px),
-            flow_side_px=self.options.motion_side_px,
-        )
-        old = result.frame
-        done = Frame(image, old.index, old.pts, old.time_base, old.shot)
-        return Inpainted(done, result.origin, result.confidence)
+        return result, record.hole
 
     def _fill(self, index: int) -> Inpainted:
         record = self.window.records[index]
