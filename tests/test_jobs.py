@@ -19,7 +19,14 @@ import numpy as np
 import pytest
 
 from inpainterz import pipeline
-from inpainterz.errors import InputError, OptionError, OutOfMemory, OutputExists, PromptError
+from inpainterz.errors import (
+    InpainterzError,
+    InputError,
+    OptionError,
+    OutOfMemory,
+    OutputExists,
+    PromptError,
+)
 from inpainterz.jobs import job as jobs
 from inpainterz.jobs import plan as planning
 from inpainterz.jobs.job import Job, Sizes, folder_for
@@ -322,6 +329,29 @@ def test_stopped_while_writing_it_is_equal_in_every_codec_and_container(
         Job.open(tmp_path / name).run(engines=engines())
         found.append(sha(target))
     assert found[0] == found[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files cannot be limited there")
+@pytest.mark.parametrize("most_bytes", [300, 1_000, 5_000, 12_000])
+def test_a_full_disk_is_one_sentence_and_the_job_goes_on_after_it(
+    clip: clips.Clip, unbroken: Path, tmp_path: Path, most_bytes: int
+) -> None:
+    """No file may become larger than so much: wherever it happens, the folder is kept."""
+    import resource
+
+    target = tmp_path / "clean.mp4"
+    job = Job.create(tmp_path / "job", order(clip, target), sizes=SIZES)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+    try:
+        with pytest.raises(InpainterzError) as told:
+            job.run(engines=engines())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert any(w in str(told.value) for w in ("cannot be written", "cannot be kept")), told.value
+    assert [p.name for p in tmp_path.iterdir()] == ["job"]
+    Job.open(tmp_path / "job").run(engines=engines())
+    assert sha(target) == sha(unbroken)
 
 
 def test_a_job_is_not_resumed_with_another_clip_or_twice_at_once(
