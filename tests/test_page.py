@@ -348,6 +348,11 @@ def test_the_tour(browser: Any, server: Server, street: Path, tmp_path: Path) ->
     page.click("#settings summary")
     page.click("#track")
     page.wait_for_selector(".iz-progress")
+    if stop > 20:  # for the picture, where there is time
+        page.wait_for_function(
+            "() => parseInt(document.querySelector('.iz-progress [role], .iz-progress')"
+            ".getAttribute('aria-valuenow')) > 30"
+        )
     tab.check("3-follow")
     page.wait_for_selector("#remove:not([disabled])")
     page.wait_for_selector(".iz-strip img")
@@ -519,6 +524,53 @@ def test_by_keyboard_in_korean_and_dark(browser: Any, server: Server, tmp_path: 
     page.keyboard.press("Enter")  # a dab where the cross is
     page.wait_for_selector("#track:not([disabled])")
     tab.close()
+
+
+def test_an_assistant_finds_the_endpoints_and_nothing_else(tmp_path: Path) -> None:
+    """The tools of MCP, in a process of its own as gradio keeps its server for good."""
+    pytest.importorskip("mcp", reason="mcp is not installed")
+    code = """
+import asyncio, sys
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+from inpainterz.ui.page import serve
+
+async def ask(address):
+    async with streamablehttp_client(address + "gradio_api/mcp/") as (read, write, _):
+        async with ClientSession(read, write) as client:
+            await client.initialize()
+            print(*sorted(tool.name for tool in (await client.list_tools()).tools))
+
+def ready(address):
+    asyncio.run(ask(address))
+    raise KeyboardInterrupt
+
+try:
+    serve(port=int(sys.argv[1]), mcp=True, ready=ready)
+except KeyboardInterrupt:
+    pass
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(port)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.stdout.splitlines()[-1:] == [" ".join(sorted(PUBLIC))], done.stderr
+
+
+def test_the_page_begins_without_a_network() -> None:
+    """What answers first is light: the networks' packages are loaded when one is chosen."""
+    code = (
+        "import sys; from inpainterz.ui.page import build_page;"
+        "print(*({'torch', 'torchvision', 'transformers', 'timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_a_program_removes_through_the_endpoints(server: Server, tmp_path: Path) -> None:

@@ -375,7 +375,7 @@ def test_fifty_uploads_at_once_do_not_mix(house: House, tmp_path: Path) -> None:
         return round(float(np.asarray(picture.convert("L")).mean()))
 
     def all_at_once() -> None:
-        with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        with concurrent.futures.ThreadPoolExecutor(50) as pool:
             for number, seen in enumerate(pool.map(one, range(50))):
                 assert abs(seen - greys[number % 5]) < 6
 
