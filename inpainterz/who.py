@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -45,6 +45,7 @@ from inpainterz.types import (
     Mask,
     Progress,
     Prompt,
+    Segmentation,
     Step,
     silent,
 )
@@ -236,10 +237,15 @@ def labels(
         image, embedding = None, None
         if any(not moment.exact or item.name == MOVING for item, moment in there):
             image, embedding = embed(video, index, segmenter, cuts=cuts)
+        rough = [moment for _, moment in there if not moment.exact]
+        in_boxes = dict(zip(rough, _in_boxes(embedding, rough, video.size, segmenter), strict=True))
         # the smaller lies on top: a person before a bus
         for item, moment in sorted(there, key=lambda s: -_area(s[1].box)):
             mask = mask_of(moment, item.size)
-            if image is not None and (not moment.exact or item.name == MOVING):
+            if not moment.exact:
+                found = in_boxes[moment].mask
+                mask = found if found.any() else mask
+            elif image is not None and item.name == MOVING:
                 mask = _outlined(image, embedding, mask, moment, segmenter)
             answered.setdefault(index, []).append((item.id, _packed(mask)))
     progress(Step("segment", len(shown), len(shown)))
@@ -262,18 +268,43 @@ def _prompted(item: Item) -> list[Moment]:
     return taken
 
 
+@runtime_checkable
+class _ManyBoxes(Protocol):
+    """A segmenter that answers many boxes of a frame in one go, as those with a network do."""
+
+    def segment_boxes(
+        self, embedding: Embedding, boxes: npt.NDArray[np.float32]
+    ) -> Sequence[Segmentation]: ...
+
+
+def _in_boxes(
+    embedding: Embedding, moments: Sequence[Moment], size: tuple[int, int], segmenter: Segmenter
+) -> Sequence[Segmentation]:
+    """What a segmenter sees in the boxes of moments of one frame."""
+    if not moments:
+        return []
+    boxes = np.stack([_inside_frame(moment.box, size) for moment in moments])
+    if isinstance(segmenter, _ManyBoxes):
+        return segmenter.segment_boxes(embedding, boxes)
+    none = np.zeros((0, 2), np.float32), np.zeros(0, np.bool_)
+    return [segmenter.segment(embedding, Prompt(*none, box)) for box in boxes]
+
+
+def _inside_frame(
+    box: tuple[float, float, float, float], size: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    height, width = size
+    return np.clip(np.asarray(box, np.float32), 0, np.asarray([width, height] * 2, np.float32))
+
+
 def _outlined(
     image: Image, embedding: Embedding, mask: Mask, moment: Moment, segmenter: Segmenter
 ) -> Mask:
-    """What a detector saw roughly, with an outline."""
-    height, width = mask.shape
-    x0, y0, x1, y1 = moment.box
-    box = np.array([max(0, x0), max(0, y0), min(width, x1), min(height, y1)], np.float32)
-    points = _inside(mask) if moment.exact else np.zeros((0, 2), np.float32)
+    """What moves, with an outline."""
+    box = _inside_frame(moment.box, (mask.shape[0], mask.shape[1]))
+    points = _inside(mask)
     prompt = Prompt(points, np.ones(len(points), np.bool_), box)
     answer = segmenter.segment(embedding, prompt)
-    if not moment.exact:
-        return answer.mask if answer.mask.any() else mask
     overlap = (answer.mask & mask).sum() / max(1, (answer.mask | mask).sum())
     if answer.score > _SURE and overlap > 0.5:
         return answer.mask

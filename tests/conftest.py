@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import walker
 from command import Answer, Run
 
-from inpainterz import example
+from inpainterz import VideoReader, example
 from inpainterz.cli import main
 
 
@@ -60,6 +61,13 @@ def street() -> Path:
     if not clip.real:
         pytest.skip("the street clip cannot be fetched here")
     return clip.path
+
+
+@pytest.fixture(scope="session")
+def street_truth(street: Path) -> dict[int, walker.Reference]:
+    """What lies behind the walker of that clip, and where he is."""
+    with VideoReader(street) as video:
+        return walker.references([frame.image for frame in video.frames()])
 
 
 @pytest.fixture

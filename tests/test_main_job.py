@@ -28,19 +28,13 @@ def job(street: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report,
     return report, target, masks
 
 
-@pytest.fixture(scope="module")
-def truth(street: Path) -> dict[int, walker.Reference]:
-    with VideoReader(street) as video:
-        return walker.references([frame.image for frame in video.frames()])
-
-
 def test_the_masks_are_the_walker(
-    job: tuple[Report, Path, Path], truth: dict[int, walker.Reference], tmp_path: Path
+    job: tuple[Report, Path, Path], street_truth: dict[int, walker.Reference], tmp_path: Path
 ) -> None:
     overlaps = {}
     with MaskStore(tmp_path / "masks") as masks:
         masks.take(job[2], job[0].frames, (job[0].height, job[0].width))
-        for index, wanted in truth.items():
+        for index, wanted in street_truth.items():
             labels = masks.get(index)
             assert labels is not None
             found = (labels > 0) & wanted.care
@@ -53,11 +47,11 @@ def test_the_masks_are_the_walker(
 
 
 def test_the_street_behind_him_is_there(
-    job: tuple[Report, Path, Path], truth: dict[int, walker.Reference]
+    job: tuple[Report, Path, Path], street_truth: dict[int, walker.Reference]
 ) -> None:
     found = {}
     with VideoReader(job[1]) as clean:
-        for index, wanted in truth.items():
+        for index, wanted in street_truth.items():
             image = clean.frame(index).image.astype(np.float32)
             spot = wanted.walker & wanted.care & ~np.isnan(wanted.plate).any(-1)
             if spot.sum() < 200:

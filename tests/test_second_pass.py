@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clips import Coding, Scene, make, texture
+from command import Run
 
 from inpainterz import FillOptions, Options, VideoReader, VideoWriter, WriteOptions
-from inpainterz.cli import main
 from inpainterz.errors import OptionError
 from inpainterz.masks import MaskStore
 from inpainterz.pipeline import inpaint_clip
@@ -64,18 +63,6 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Street:
     return Street(clip, folder / "heads.zip", folder / "wholes.zip", plate)
 
 
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command run in this process."""
-    monkeypatch.setattr(sys, "argv", ["inpainterz", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return int(ended.value.code or 0), out, " ".join(err.split())
-
-
 def left(clean: Path, plate: Image) -> float:
     """How much of the walker's contrast with the street is still there, 0..1, on average."""
     shares = []
@@ -88,19 +75,17 @@ def left(clean: Path, plate: Image) -> float:
 
 
 def test_a_ghost_is_told_and_the_second_pass_fills_it(
-    street: Street,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    street: Street, tmp_path: Path, run: Run
 ) -> None:
     clean, again = tmp_path / "clean.mkv", tmp_path / "again.mkv"
     base = ["inpaint", street.clip, "--masks", street.heads, "--grow", "auto", "--codec", "ffv1"]
-    code, _, err = run(monkeypatch, capsys, *base, "-o", clean)
-    assert code == 0
-    assert "A ghost may remain in" in err and "--second-pass box" in err
-    code, out, err = run(monkeypatch, capsys, *base, "-o", again, "--second-pass", "box", "--json")
-    assert code == 0 and "ghost may remain" not in err
-    report = json.loads(out)
+    answer = run(*base, "-o", clean)
+    assert answer.code == 0
+    told = " ".join(answer.err.split())
+    assert "A ghost may remain in" in told and "--second-pass box" in told
+    answer = run(*base, "-o", again, "--second-pass", "box", "--json")
+    assert answer.code == 0 and "ghost may remain" not in answer.err
+    report = json.loads(answer.out)
     assert len(report["ghost_frames"]) > 0.8 * COUNT
     assert report["options"]["fill"]["second_pass"] == "box"
     assert left(clean, street.plate) > 0.5
