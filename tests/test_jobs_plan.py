@@ -9,6 +9,7 @@ import clips
 import numpy as np
 import pytest
 
+from inpainterz.engines import Stage
 from inpainterz.inpaint import builtin
 from inpainterz.jobs import plan as planning
 from inpainterz.jobs.memory import LADDERS, lower, resident_mb
@@ -71,6 +72,25 @@ def test_an_engine_that_was_not_measured_is_called_so(hd: Order) -> None:
     assert plan.seconds is None
     assert "was not measured" in plan.sentence()
     assert any("watched" in note for note in plan.notes)
+
+
+def test_a_network_is_planned_as_it_was_measured(tmp_path: Path) -> None:
+    """1,115 MiB: R50-DeAOT-L, 864x480, its memory full (benchmarks/README.md)."""
+    pytest.importorskip("torch")
+    scene = clips.Scene(width=864, height=480, frames=2)
+    clip = clips.make(tmp_path / "clip.mp4", scene)
+    names: dict[Stage, str] = {"segment": "builtin", "track": "deaot", "inpaint": "builtin"}
+    choice = EngineChoice(names, device="cpu")
+    order = Order(clip.path, str(tmp_path / "o.mp4"), {0: {1: Prompt.of((9, 9))}}, engines=choice)
+    follow = make_plan(order).stages[1]
+    assert follow.memory_mb == pytest.approx(1115, rel=0.05)
+    lower_limit = make_plan(replace(order, memory_limit_mb=1000))
+    options = options_of(lower_limit.engines, "track")
+    assert options.memory_frames < 8
+    assert (lower_limit.stages[1].memory_mb or 0) <= 1000
+    for changed in ({"memory_frames": 0}, {"precision": "bf16"}):
+        other = EngineChoice(names, options={"track": changed}, device="cpu")
+        assert make_plan(replace(order, engines=other)).stages[1].memory_mb is None
 
 
 def test_a_full_disk_is_foreseen(hd: Order, monkeypatch: pytest.MonkeyPatch) -> None:

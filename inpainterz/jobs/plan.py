@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from inpainterz import pipeline
-from inpainterz.engines import Stage
+from inpainterz.device import pick
+from inpainterz.engines import Stage, find
 from inpainterz.jobs.memory import lower
 from inpainterz.jobs.order import EngineChoice, Order, options_of
 from inpainterz.masks import MaskStore, auto_grow_px, chosen, grow
@@ -56,17 +57,32 @@ def _window(options: Any, megapixels: float) -> float:
     return min(float(options.memory_mb), frames * (5 * megapixels + 28 * small))
 
 
-Cost = Callable[[Any, float, float], float]
-"""From an engine's options, the frame's and its hole's megapixels to MiB beyond `BASE_MIB`."""
+def _seen(megapixels: float, max_side_px: int) -> float:
+    """Megapixels of a frame that a network looks at, its longer side at most so long."""
+    return min(megapixels, 0.5625e-6 * max_side_px**2) if max_side_px else megapixels
+
+
+def _deaot(options: Any, megapixels: float, hole: float) -> float | None:
+    """MiB of R50-DeAOT-L in fp32: torch and weights, a frame's features, the remembered ones."""
+    if not options.memory_frames or options.precision not in ("auto", "fp32"):
+        return None  # it grows with the clip, or was not measured
+    each = 757 + 40 * (int(options.memory_frames) + 1)
+    return 532 + 25 * megapixels + each * _seen(megapixels, int(options.max_side_px))
+
+
+Cost = Callable[[Any, float, float], float | None]
+"""From an engine's options, the frame's and its hole's megapixels to MiB beyond `BASE_MIB`; None
+where it was not measured with such options."""
 
 MEMORY: Mapping[tuple[Stage, str], Cost] = {
     ("segment", "builtin"): lambda options, mp, hole: 60 + 45 * mp,
     ("track", "builtin"): lambda options, mp, hole: 50 + 25 * mp,
+    ("track", "deaot"): _deaot,
     ("inpaint", "builtin"): lambda options, mp, hole: (
         215 + 135 * mp + 100 * hole + 1.2 * _window(options, mp)
     ),
 }
-"""Engines whose memory was measured."""
+"""Engines whose memory was measured; networks on the CPU."""
 
 SECONDS: Mapping[tuple[Stage, str], Callable[[float], float]] = {
     ("track", "builtin"): lambda mp: 0.15 + 0.02 * mp,
@@ -233,9 +249,17 @@ def _existing(path: Path) -> Path:
 
 def _memory(engines: EngineChoice, stage: Stage, megapixels: float, share: float) -> int | None:
     cost = MEMORY.get((stage, engines.names[stage]))
-    if cost is None:
+    if cost is None or _is_on_gpu(engines, stage):
         return None
-    return round(BASE_MIB + cost(options_of(engines, stage), megapixels, share * megapixels))
+    mib = cost(options_of(engines, stage), megapixels, share * megapixels)
+    return None if mib is None else round(BASE_MIB + mib)
+
+
+def _is_on_gpu(engines: EngineChoice, stage: Stage) -> bool:
+    name = engines.names[stage]
+    if find(stage, name).weights is None:
+        return False
+    return str(pick(engines.device, name)) != "cpu"
 
 
 def _seconds(
@@ -282,8 +306,7 @@ def _fit(
                 break
             smaller = engines.with_options(stage, step[0], step[1])
             less = _memory(smaller, stage, megapixels, share)
-            assert less is not None
-            if less >= need:
+            if less is None or less >= need:
                 break
             engines, need, what = smaller, less, step[2]
         if what:
