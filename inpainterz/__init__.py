@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from inpainterz.engines import Inpainter, Segmenter, Tracker, load
     from inpainterz.errors import InpainterzError
+    from inpainterz.jobs.job import Job
+    from inpainterz.jobs.order import EngineChoice, Order
     from inpainterz.masks import MaskStore
     from inpainterz.pipeline import (
         Engines,
@@ -31,14 +33,17 @@ if TYPE_CHECKING:
     from inpainterz.video.writer import VideoWriter, WriteOptions
 
 _HOME = {
+    "EngineChoice": "jobs.order",
     "Engines": "pipeline",
     "FillOptions": "pipeline",
     "Frame": "types",
     "InpainterzError": "errors",
     "Inpainted": "types",
     "Inpainter": "engines",
+    "Job": "jobs.job",
     "MaskStore": "masks",
     "Options": "pipeline",
+    "Order": "jobs.order",
     "Prompt": "types",
     "Report": "pipeline",
     "Segmentation": "types",
@@ -59,14 +64,17 @@ _HOME = {
 }
 
 __all__ = [
+    "EngineChoice",
     "Engines",
     "FillOptions",
     "Frame",
     "Inpainted",
     "Inpainter",
     "InpainterzError",
+    "Job",
     "MaskStore",
     "Options",
+    "Order",
     "Prompt",
     "Report",
     "Segmentation",

@@ -18,6 +18,7 @@ import clips
 import numpy as np
 import pytest
 
+import inpainterz
 from inpainterz import pipeline
 from inpainterz.errors import (
     InpainterzError,
@@ -221,6 +222,15 @@ def test_interrupted_in_any_stage_it_goes_on_to_the_same_file(
     report = Job.open(tmp_path / "job").run(engines=engines())
     assert sha(target) == sha(unbroken)
     assert report.frames == 40
+
+
+def test_a_job_of_the_package_itself(clip: clips.Clip, tmp_path: Path) -> None:
+    """The names that the package offers are enough to begin, stop and go on."""
+    made = inpainterz.Order(clip.path, str(tmp_path / "clean.mp4"), labels=labels_at(12))
+    inpainterz.Job.create(tmp_path / "job", made)
+    report = inpainterz.Job.open(tmp_path / "job").run(engines=engines())
+    assert report.frames == 40 and (tmp_path / "clean.mp4").is_file()
+    assert inpainterz.EngineChoice().names["inpaint"] == "builtin"
 
 
 def test_what_is_done_is_not_done_again(clip: clips.Clip, tmp_path: Path) -> None:
