@@ -7,7 +7,6 @@ Detection", ECCV 2024 (arXiv 2303.05499), through the package transformers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,49 +15,30 @@ import numpy as np
 import torch
 
 from inpainterz import hub
-from inpainterz.detect.mask2former import names_of
-from inpainterz.detect.sampling import reduced, sampled
-from inpainterz.device import compute_dtype, memory_guard, pick
+from inpainterz.detect.transformed import MEMORY_HINT, SharedOptions, TransformersDetector, load
+from inpainterz.device import memory_guard
 from inpainterz.errors import OptionError
-from inpainterz.types import Detected, Detection, Frame, Image
-
-MEMORY_HINT = "Choose --device cpu, or a smaller model with --option detect.model=FOLDER"
+from inpainterz.types import Detection, Image
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(SharedOptions):
     """Knobs of the Grounding DINO engine."""
 
-    names: tuple[str, ...] = ("person",)
-    """Words, each for one kind of thing."""
     threshold: float = 0.35
     """Boxes below this score are not told."""
     text_threshold: float = 0.25
     """Words below this score do not name a box."""
     overlap: float = 0.6
     """Of two boxes that overlap by more (intersection over union), the surer one is told."""
-    gap_s: float = 0.4
-    """Seconds between the frames that are looked at."""
-    max_side_px: int = 512
-    """Longer side of the pictures and masks that are told."""
-    model: str = ""
-    """A folder, or the name of a model on the hub, in place of the card's."""
-    precision: str = "auto"
-    """"fp32", "fp16", "bf16", or "auto": half on CUDA, fp32 on the CPU."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", names_of(self.names))
+        SharedOptions.__post_init__(self)
         if not self.names or sum(len(n) for n in self.names) > 400:
             raise OptionError("there must be some words, and 400 letters at most")
         for name in ("threshold", "text_threshold", "overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is outside 0..1")
-        if not 0.01 <= self.gap_s <= 60:
-            raise OptionError("gap_s is outside 0.01..60")
-        if not 64 <= self.max_side_px <= 2048:
-            raise OptionError("max_side_px is outside 64..2048")
-        if self.precision not in ("auto", "fp32", "fp16", "bf16"):
-            raise OptionError("precision must be auto, fp32, fp16 or bf16")
 
     @property
     def text(self) -> str:
@@ -66,34 +46,11 @@ class Options:
         return " ".join(f"{name}." for name in self.names)
 
 
-class GroundingDinoDetector:
+class GroundingDinoDetector(TransformersDetector[Options]):
     """The `Detector` with Grounding DINO inside. Its masks are boxes filled in."""
 
-    def __init__(
-        self, network: Any, processor: Any, options: Options, *, dtype: torch.dtype = torch.float32
-    ) -> None:
-        """Take a network and its processor of transformers, on its device, in eval mode."""
-        self.options = options
-        self._network, self._processor, self._dtype = network, processor, dtype
-
-    @property
-    def gap_s(self) -> float:
-        """People go about a step in this time."""
-        return self.options.gap_s
-
-    def detect(self, frames: Iterable[Frame], *, every: int) -> Iterator[Detected]:
-        """Yield what is in every sampled frame, at once; see `engines.Detector.detect`.
-
-        Raises:
-            OutOfMemory: a smaller network would fit.
-            OptionError: `every` is not 1 or more.
-        """
-        for frame in sampled(frames, every):
-            small = reduced(frame.image, self.options.max_side_px)
-            found = self._look(frame.image, (small.shape[0], small.shape[1]))
-            yield Detected(frame.index, frame.shot, small, tuple(found))
-
-    def _look(self, image: Image, size: tuple[int, int]) -> list[Detection]:
+    def look(self, image: Image, size: tuple[int, int]) -> list[Detection]:
+        """What is in one frame, the surest first, masks at `size` (h, w)."""
         device = self._network.device
         half = self._dtype != torch.float32
         height, width = image.shape[:2]
@@ -155,10 +112,7 @@ def create(options: Options, *, device: str, weights: Path) -> GroundingDinoDete
     """Build the engine.
 
     Args:
-        options: see `Options`.
-        device: "auto", "cpu" or "cuda".
-        weights: a folder with config.json, preprocessor_config.json, model.safetensors and the
-            tokenizer's files, or the name of a model on the hub.
+        options, device, weights: see `transformed.load`.
 
     Raises:
         EngineUnavailable: the package transformers or the device is missing.
@@ -167,10 +121,12 @@ def create(options: Options, *, device: str, weights: Path) -> GroundingDinoDete
     hub.require("grounding-dino")
     from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
-    where = pick(device, "grounding-dino")
-    dtype = compute_dtype(options.precision, where, "grounding-dino")
-    network = hub.load(GroundingDinoForObjectDetection, weights, name="grounding-dino")
-    prepare = hub.processor(AutoProcessor, weights, name="grounding-dino")
-    with memory_guard(MEMORY_HINT):
-        network = network.to(where)
-    return GroundingDinoDetector(network, prepare, options, dtype=dtype)
+    return load(
+        GroundingDinoDetector,
+        GroundingDinoForObjectDetection,
+        AutoProcessor,
+        options,
+        name="grounding-dino",
+        device=device,
+        weights=weights,
+    )

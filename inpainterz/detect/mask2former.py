@@ -6,7 +6,6 @@ Cheng et al., "Masked-attention Mask Transformer for Universal Image Segmentatio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,52 +15,26 @@ import torch
 import torch.nn.functional as F
 
 from inpainterz import hub
-from inpainterz.detect.sampling import reduced, sampled
-from inpainterz.device import compute_dtype, memory_guard, pick
+from inpainterz.detect.transformed import MEMORY_HINT, SharedOptions, TransformersDetector, load
+from inpainterz.device import memory_guard
 from inpainterz.errors import OptionError
-from inpainterz.types import Detected, Detection, Frame, Image, Mask
-
-MEMORY_HINT = "Choose --device cpu, or a smaller model with --option detect.model=FOLDER"
+from inpainterz.types import Detection, Image, Mask
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Knobs of the Mask2Former engine."""
+class Options(SharedOptions):
+    """Knobs of the Mask2Former engine; with no `names` all things that it knows are told."""
 
-    names: tuple[str, ...] = ("person",)
-    """Which of the network's things are told; empty = all."""
     threshold: float = 0.5
     """Things below this score are not told."""
-    gap_s: float = 0.4
-    """Seconds between the frames that are looked at."""
-    max_side_px: int = 512
-    """Longer side of the masks that are told."""
-    model: str = ""
-    """A folder, or the name of a model on the hub, in place of the card's."""
-    precision: str = "auto"
-    """"fp32", "fp16", "bf16", or "auto": half on CUDA, fp32 on the CPU."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", names_of(self.names))
+        SharedOptions.__post_init__(self)
         if not 0 <= self.threshold < 1:
             raise OptionError("threshold is outside 0..1")
-        if not 0.01 <= self.gap_s <= 60:
-            raise OptionError("gap_s is outside 0.01..60")
-        if not 64 <= self.max_side_px <= 2048:
-            raise OptionError("max_side_px is outside 64..2048")
-        if self.precision not in ("auto", "fp32", "fp16", "bf16"):
-            raise OptionError("precision must be auto, fp32, fp16 or bf16")
 
 
-def names_of(given: object) -> tuple[str, ...]:
-    """Names as an option gives them: several, or one word."""
-    several = (given,) if isinstance(given, str) else given
-    if not isinstance(several, (tuple, list)) or not all(isinstance(n, str) for n in several):
-        raise OptionError("names are not words")
-    return tuple(n.strip().lower() for n in several if n.strip())
-
-
-class Mask2FormerDetector:
+class Mask2FormerDetector(TransformersDetector[Options]):
     """The `Detector` with Mask2Former inside."""
 
     def __init__(
@@ -72,8 +45,7 @@ class Mask2FormerDetector:
         Raises:
             OptionError: the network does not know one of `options.names`.
         """
-        self.options = options
-        self._network, self._processor, self._dtype = network, processor, dtype
+        super().__init__(network, processor, options, dtype=dtype)
         self._names = {int(k): str(v).lower() for k, v in network.config.id2label.items()}
         for name in options.names:
             if name not in self._names.values():
@@ -83,24 +55,7 @@ class Mask2FormerDetector:
                     f"It knows {known}; the detector grounding-dino takes any words",
                 )
 
-    @property
-    def gap_s(self) -> float:
-        """People go about a step in this time."""
-        return self.options.gap_s
-
-    def detect(self, frames: Iterable[Frame], *, every: int) -> Iterator[Detected]:
-        """Yield what is in every sampled frame, at once; see `engines.Detector.detect`.
-
-        Raises:
-            OutOfMemory: a smaller network would fit.
-            OptionError: `every` is not 1 or more.
-        """
-        for frame in sampled(frames, every):
-            small = reduced(frame.image, self.options.max_side_px)
-            found = self._look(frame.image, (small.shape[0], small.shape[1]))
-            yield Detected(frame.index, frame.shot, small, tuple(found))
-
-    def _look(self, image: Image, size: tuple[int, int]) -> list[Detection]:
+    def look(self, image: Image, size: tuple[int, int]) -> list[Detection]:
         """What is in one frame, masks at `size` (h, w)."""
         device = self._network.device
         half = self._dtype != torch.float32
@@ -164,10 +119,7 @@ def create(options: Options, *, device: str, weights: Path) -> Mask2FormerDetect
     """Build the engine.
 
     Args:
-        options: see `Options`.
-        device: "auto", "cpu" or "cuda".
-        weights: a folder with config.json, preprocessor_config.json and model.safetensors, or the
-            name of a model on the hub.
+        options, device, weights: see `transformed.load`.
 
     Raises:
         EngineUnavailable: the package transformers or the device is missing.
@@ -177,12 +129,13 @@ def create(options: Options, *, device: str, weights: Path) -> Mask2FormerDetect
     hub.require("mask2former")
     from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
-    where = pick(device, "mask2former")
-    dtype = compute_dtype(options.precision, where, "mask2former")
-    network = hub.load(
-        Mask2FormerForUniversalSegmentation, weights, name="mask2former", may_lack=("criterion.",)
+    return load(
+        Mask2FormerDetector,
+        Mask2FormerForUniversalSegmentation,
+        AutoImageProcessor,
+        options,
+        name="mask2former",
+        device=device,
+        weights=weights,
+        may_lack=("criterion.",),
     )
-    prepare = hub.processor(AutoImageProcessor, weights, name="mask2former")
-    with memory_guard(MEMORY_HINT):
-        network = network.to(where)
-    return Mask2FormerDetector(network, prepare, options, dtype=dtype)
