@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import inspect
 import io
 import itertools
 import json
@@ -21,6 +22,7 @@ from PIL import Image as PilImage
 gradio = pytest.importorskip("gradio", reason="gradio is not installed")
 
 from starlette.middleware import Middleware  # noqa: E402
+from starlette.requests import Request  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from inpainterz.ui.actions import Actions  # noqa: E402
@@ -233,6 +235,34 @@ def test_no_action_breaks(house: House, clip: bytes) -> None:
         weights = house.actions({"do": "weights", "tab": tab, "weights": value}, ANN)
         assert "no such weights" in weights["model"]["notice"]
     assert session.job is None and len(session.marks) < 20
+
+
+def test_no_event_of_the_plain_page_breaks(house: House, clip: bytes) -> None:
+    """Called as the browser does, with anything: what is shown, one value for each component."""
+    tab = upload(house.visitor(ANN), clip)
+    cookie = f"{COOKIE}={ANN}".encode()
+    scope = {"type": "http", "query_string": b"job=x", "client": ("127.0.0.1", 1), "path": "/"}
+    asked = gradio.Request(Request({**scope, "headers": [(b"cookie", cookie)]}))
+    events = [
+        event
+        for event in house.app.get_blocks().fns.values()
+        if event.fn is not None and event.api_visibility == "private"
+    ]
+    assert len(events) > 8
+    for event, value, held in itertools.product(events, HOSTILE, (tab, BOB)):
+        if value and inspect.getclosurevars(event.fn).nonlocals.get("do") == "example":
+            continue  # it takes nothing, and opens a clip
+        given = {
+            "held": held,
+            "request": asked,
+            "event": gradio.SelectData(None, {"index": value, "value": value}),
+        }
+        names = inspect.signature(event.fn).parameters
+        shown = event.fn(*(given.get(name, value) for name in names))
+        assert len(shown) == len(event.outputs)
+        told_nothing(json.dumps(shown, default=str))
+        assert "our side" not in json.dumps(shown, default=str), (event.fn, value)
+    house.desk.sweep(float("inf"))
 
 
 def test_other_peoples_jobs_are_not_there(house: House, clip: bytes) -> None:
