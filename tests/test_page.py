@@ -351,7 +351,7 @@ def test_the_tour(browser: Any, server: Server, street: Path, tmp_path: Path) ->
     if stop > 20:  # for the picture, where there is time
         page.wait_for_selector('.iz-stage[data-frame=""]')  # the newest picture is on show
         page.wait_for_function(
-            "() => Number(document.querySelector('.iz-progress').getAttribute('aria-valuenow')) > 20"
+            "() => document.querySelector('.iz-progress').getAttribute('aria-valuenow') > 20"
         )
     tab.check("3-follow")
     page.wait_for_selector("#remove:not([disabled])")
