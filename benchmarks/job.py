@@ -10,7 +10,8 @@ encoded. Prints a markdown table: IoU of the first mask, J&F of the tracked ones
 against the plate where the truth says the object was, and object_left, the share of its pixels
 that changed by less than 10 grey levels, taken apart: what would be left even were the plate put
 there ("alike": the object has the background's colour), what the holes did not cover ("missed"),
-and what they did cover and was filled alike again ("filled"). With --pictures, writes strips:
+and what they did cover and was filled alike again ("filled"); "clean frames" is object_left where
+the case says that nobody else is in the true mask. With --pictures, writes strips:
 missed pixels of the truth red, those filled alike blue, the hole's rim yellow.
 """
 
@@ -123,12 +124,18 @@ def row(
     truth = np.asarray(score.case_masks(str(folder))) > 0
     plate = None
     if "plate" in case["files"]:
-        plate = np.asarray(cv2.imread(str(folder / case["files"]["plate"]))[..., ::-1])
+        read = cv2.imread(str(folder / case["files"]["plate"]))
+        if read is None:
+            sys.exit(f"no plate in {folder}")
+        plate = np.asarray(read[..., ::-1], np.uint8)
     first = (outcome.labels[frame] == 1) & truth[frame]
     union = (outcome.labels[frame] == 1) | truth[frame]
     tracked = score.evaluate_tracking(str(folder), (outcome.labels == 1).astype(np.uint8))
     done = score.evaluate_removal(str(folder), np.ascontiguousarray(outcome.clean[..., ::-1]))
     alike, missed, filled = shares(outcome, truth, plate)
+    clean = case["objects"][0].get("clean_frames") or list(range(len(truth)))
+    same = np.abs(outcome.clean[clean].astype(np.int16) - outcome.source[clean]).max(-1) < SAME
+    alone = (truth[clean] & same).sum() / max(1, int(truth[clean].sum()))
     against = [
         f"{done[k]:.{n}f}" if k in done else "-"
         for k, n in (("psnr_plate", 1), ("psnr_plate_worst_frame", 1), ("ssim_plate", 3))
@@ -136,7 +143,7 @@ def row(
     return (
         f"| {name} | {first.sum() / max(1, union.sum()):.2f} | {tracked['JF']:.3f} "
         f"| {' | '.join(against)} | {done['object_left']:.3f} "
-        f"| {alike:.3f} | {missed:.3f} | {filled:.3f} |"
+        f"| {alike:.3f} | {missed:.3f} | {filled:.3f} | {alone:.3f} |"
     )
 
 
@@ -160,7 +167,7 @@ def main() -> None:
     options = FillOptions(second_pass=given.second_pass)
     print(
         "| clip, click | first IoU | J&F | plate dB | worst frame | SSIM | object left "
-        "| alike | missed | filled |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| alike | missed | filled | clean frames |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )
     for folder in sorted(p.parent for p in given.clips.glob("*/case.json")):
         case = json.loads((folder / "case.json").read_text("utf-8"))

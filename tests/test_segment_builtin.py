@@ -165,6 +165,23 @@ def test_motion_finds_what_colour_cannot(engine: BuiltinSegmenter) -> None:
     assert iou(moved.mask, truths[at]) > iou(still.mask, truths[at]) + 0.2
 
 
+def test_a_click_on_the_head_gives_all_that_moves_with_it(engine: BuiltinSegmenter) -> None:
+    background = plate(2)
+    frames, truths = [], []
+    for i in range(7):
+        x = 50 + 9 * i
+        head, truth = ellipse(x, 34, 8, 8), ellipse(x, 34, 8, 8) | ellipse(x, 68, 14, 30)
+        image = background[:, 2 * i : 2 * i + W].copy()
+        image[truth] = np.roll(plate(3)[:, :W], 9 * i, 1)[truth] // 2 + (20, 40, 90)
+        image[head] = (230, 190, 160)
+        frames.append(image)
+        truths.append(truth)
+    at = 3
+    around = [frame for i, frame in enumerate(frames) if i != at]
+    answer = engine.segment(engine.embed(frames[at], around), Prompt.of((50 + 9 * at, 33)))
+    assert iou(answer.mask, truths[at]) > 0.7
+
+
 def test_what_stands_still_in_a_box_is_not_the_thing_that_moves(engine: BuiltinSegmenter) -> None:
     """A wall fills more of the box and touches all its sides, but a figure walks before it."""
     background = plate(2)

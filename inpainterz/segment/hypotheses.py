@@ -125,20 +125,22 @@ TRAITS: tuple[str, ...] = (
     "grown",  # log of the area of what changed over that of the object
     "tiny",  # 1 if no more changed than the click's own spot
     "believed",  # IoU to be expected if the chances of its regions are what a box says
+    "along",  # IoU with all that moves and hangs together with the clicks, if the click moves
 )
 """What a hypothesis is judged by, each about -1..1; 0 where it does not apply."""
 
 _MOVES = TRAITS.index("moves")
 _GOES, _STANDS = 0.3, 0.1  # of that trait: something moves, something does not
 _STANDING = 12.0
+_TOGETHER = 2.0  # log odds of moving from which a region counts for "along"
 
 WEIGHTS = {
-    "click": (1.0, -2.0, 0.8, 3.2, -0.7, 0.5, -0.3, 2.4, 1.9, -0.9, *(0.0,) * 10),
+    "click": (1.0, -2.0, 0.8, 3.2, -0.7, 0.5, -0.3, 2.4, 1.9, -0.9, *(0.0,) * 10, 1.0),
     "edit": (
         *(1.1, -0.7, 0.9, 1.0, -0.8, -0.2, 0.2, 1.5, 0.9, -0.8, 0.0, 0.0),
-        *(0.6, 1.7, -0.9, 0.2, 0.2, -0.2, -0.4, 0.0),
+        *(0.6, 1.7, -0.9, 0.2, 0.2, -0.2, -0.4, 0.0, 0.0),
     ),
-    "box": (2.1, -2.2, 0.6, 3.3, 0.0, 1.0, 0.0, 0.5, 0.7, -1.0, 2.9, 1.3, *(0.0,) * 7, 3.0),
+    "box": (2.1, -2.2, 0.6, 3.3, 0.0, 1.0, 0.0, 0.5, 0.7, -1.0, 2.9, 1.3, *(0.0,) * 7, 3.0, 0.0),
 }
 """Weights of `TRAITS` for a first answer, a correction and a box: fitted so that the expected IoU
 of the choice is highest on the first and some later frames of the evaluation clips. More of a fit
@@ -187,6 +189,10 @@ class Pool:
             m = np.tanh(judge.motion[shown])
             top = float(m.max() if len(self.seeds) else np.quantile(m, 0.8)) if m.size else 0.0
             self.lead = float(np.clip(top + 0.3, 0, 1))
+        self.together: Flags | None = None  # all that moves and hangs together with the clicks
+        if judge.motion is not None and self.situation() == "click":
+            moving = (judge.motion > _TOGETHER) | self.inside
+            self.together = self.whole(moving & ~self.outside)
         self.radius = 0.0  # of the new click to the old outline
         if hint.previous is not None and hint.fresh.any():
             old = hint.previous[r.labels].astype(np.uint8)
@@ -537,7 +543,10 @@ class Pool:
                 share = float(r.area[differs].sum()) / area
                 tiny = float(deepest < 0.8 * np.sqrt(r.area.mean()))
                 grown = float(np.clip(np.log10(share + 1e-3) / 3 + 1, 0, 1.3))
-        believed = 0.0
+        believed = along = 0.0
+        if self.together is not None:
+            both = float(r.area[x & self.together].sum())
+            along = self.lead * both / max(1.0, float(r.area[x | self.together].sum()))
         if self.belief is not None:
             likely = r.area * self.belief
             believed = float(likely[x].sum() / max(1.0, area + float(likely[~x].sum())))
@@ -545,7 +554,7 @@ class Pool:
             [
                 *(border, leak, contrast, moves, still, calm, compact, centred, size),
                 *(edge.mean(), fit, fill, kept, aimed, over, under, new_edge, grown, tiny),
-                believed,
+                *(believed, along),
             ],
             np.float32,
         )
