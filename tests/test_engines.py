@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hostile_clicks import check_hostile_clicks
+from segmenting import check_hostile_clicks
 
 from inpainterz import engines
 from inpainterz.engines import Inpainter, Segmenter, Tracker

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hostile_clicks import check_hostile_clicks
+from segmenting import check_hostile_clicks, check_many_boxes, picture
 
 from inpainterz.errors import (
     EngineUnavailable,
@@ -90,17 +90,6 @@ def fill(network: Sam) -> Sam:
         state[name] = torch.from_numpy(noise.astype(np.float32))
     network.load_state_dict(state, strict=True)
     return network.eval()
-
-
-def picture(height: int = 90, width: int = 150, seed: int = 0) -> np.ndarray:
-    """Blobs on a slope, so that masks differ from place to place."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    image = np.stack([x * 255 / width, y * 255 / height, np.full((height, width), 90.0)], -1)
-    for _ in range(6):
-        cx, cy, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(6, 25)
-        image[(x - cx) ** 2 + (y - cy) ** 2 < r * r] = rng.uniform(0, 255, 3)
-    return image.astype(np.uint8)
 
 
 def engine(precision: str = "fp32", name: str = "sam-vit-b") -> sam.SamSegmenter:
@@ -270,17 +259,7 @@ def test_the_answer_of_another_frame_size_is_left_out(ours: sam.SamSegmenter) ->
 
 def test_many_boxes(ours: sam.SamSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promptable, "BOXES_AT_ONCE", 2)
-    embedding = ours.embed(picture())
-    boxes = np.asarray([(5, 5, 60, 60), (20, 10, 100, 70), (90, 30, 149, 89)], np.float32)
-    answers = ours.segment_boxes(embedding, boxes)
-    assert len(answers) == 3
-    for box, answer in zip(boxes, answers, strict=True):
-        alone = ours.segment(embedding, Prompt.of(box=tuple(box.tolist())))
-        assert (alone.mask ^ answer.mask).mean() < 1e-3
-        assert answer.score == pytest.approx(alone.score, abs=WORST)
-        again = Prompt.of((float(box[[0, 2]].mean()), 50.0), box=tuple(box.tolist()))
-        ours.segment(embedding, again, answer)  # its state serves a click that follows
-    assert ours.segment_boxes(embedding, np.zeros((0, 4), np.float32)) == []
+    check_many_boxes(ours, WORST)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""What every segmenter must take or refuse with one sentence, whatever network is inside."""
+"""What every segmenter must take, or refuse with one sentence, whatever network is inside."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +37,17 @@ NO_PLACES = (
 )
 
 
+def picture(height: int = 90, width: int = 150, seed: int = 0) -> np.ndarray:
+    """Blobs on a slope, so that masks differ from place to place."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([x * 255 / width, y * 255 / height, np.full((height, width), 90.0)], -1)
+    for _ in range(6):
+        cx, cy, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(6, 25)
+        image[(x - cx) ** 2 + (y - cy) ** 2 < r * r] = rng.uniform(0, 255, 3)
+    return image.astype(np.uint8)
+
+
 def check_hostile_clicks(segmenter: Segmenter) -> None:
     """No picture, coordinates that are not numbers, a hundred clicks, and it still answers."""
     for nothing in NO_PICTURES:
@@ -57,3 +70,21 @@ def check_hostile_clicks(segmenter: Segmenter) -> None:
     for one in (together, answer):
         assert one is not None
         assert one.mask.shape == SIZE and one.mask.dtype == np.bool_ and 0 <= one.score <= 1
+
+
+def check_many_boxes(segmenter: Any, worst: float) -> None:
+    """Several boxes of a frame get the answers that each gets alone, up to `worst` in the score."""
+    embedding = segmenter.embed(picture())
+    boxes = np.asarray([(5, 5, 60, 60), (20, 10, 100, 70), (90, 30, 149, 89)], np.float32)
+    answers = segmenter.segment_boxes(embedding, boxes)
+    assert len(answers) == 3
+    for box, answer in zip(boxes, answers, strict=True):
+        alone = segmenter.segment(embedding, Prompt.of(box=tuple(box.tolist())))
+        assert (alone.mask ^ answer.mask).mean() < 1e-3
+        assert answer.score == pytest.approx(alone.score, abs=worst)
+        again = Prompt.of((float(box[[0, 2]].mean()), 50.0), box=tuple(box.tolist()))
+        segmenter.segment(embedding, again, answer)  # its state serves a click that follows
+    assert any((a.mask != answers[0].mask).any() for a in answers)
+    assert segmenter.segment_boxes(embedding, np.zeros((0, 4), np.float32)) == []
+    with pytest.raises(PromptError):
+        segmenter.segment_boxes(embedding, np.asarray([(5, 5, 60, 60), (9, 9, 9, 9)], np.float32))
