@@ -1011,11 +1011,8 @@ def remove(
                 nonlocal reused
                 reused += 1
 
-            name = _identity(engines.inpainter, engines.names.get("inpaint", ""))
             previews = tuple(
-                opened.enter_context(PieceReader(kept.pieces))
-                for kept in session.kept
-                if kept.engine == name
+                opened.enter_context(PieceReader(path)) for path in pieces_for(session, engines)
             )
             inpainter: Inpainter = engines.inpainter
             if previews:
@@ -1213,6 +1210,12 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
             view.unlink(missing_ok=True)
             kept.unlink(missing_ok=True)
     yield session
+
+
+def pieces_for(session: Session, engines: Engines) -> list[Path]:
+    """What previews of this clip filled with the same engine and options, oldest first."""
+    wanted = _identity(engines.inpainter, engines.names.get("inpaint", ""))
+    return [kept.pieces for kept in session.kept if kept.engine == wanted]
 
 
 def _identity(engine: Inpainter, name: str) -> str:
