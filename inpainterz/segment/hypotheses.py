@@ -125,17 +125,18 @@ TRAITS: tuple[str, ...] = (
     "grown",  # log of the area of what changed over that of the object
     "tiny",  # 1 if no more changed than the click's own spot
     "believed",  # IoU to be expected if the chances of its regions are what a box says
-    "along",  # IoU with all that moves and hangs together with the clicks, if the click moves
+    "along",  # share it has of all that moves together with the clicks, if the click moves
 )
 """What a hypothesis is judged by, each about -1..1; 0 where it does not apply."""
 
 _MOVES = TRAITS.index("moves")
 _GOES, _STANDS = 0.3, 0.1  # of that trait: something moves, something does not
 _STANDING = 12.0
-_TOGETHER = 2.0  # log odds of moving from which a region counts for "along"
+_TOGETHER = 3.0  # log odds of moving from which a region counts for "along"
+_BEYOND = 0.3  # what a region that does not move counts there
 
 WEIGHTS = {
-    "click": (1.0, -2.0, 0.8, 3.2, -0.7, 0.5, -0.3, 2.4, 1.9, -0.9, *(0.0,) * 10, 1.0),
+    "click": (1.0, -2.0, 0.8, 3.2, -0.7, 0.5, -0.3, 2.4, 1.9, -0.9, *(0.0,) * 10, 0.7),
     "edit": (
         *(1.1, -0.7, 0.9, 1.0, -0.8, -0.2, 0.2, 1.5, 0.9, -0.8, 0.0, 0.0),
         *(0.6, 1.7, -0.9, 0.2, 0.2, -0.2, -0.4, 0.0, 0.0),
@@ -546,7 +547,9 @@ class Pool:
         believed = along = 0.0
         if self.together is not None:
             both = float(r.area[x & self.together].sum())
-            along = self.lead * both / max(1.0, float(r.area[x | self.together].sum()))
+            # what looks still may be a part that motion does not show: it counts less
+            beyond = _BEYOND * float(r.area[x & ~self.together].sum())
+            along = self.lead * both / max(1.0, float(r.area[self.together].sum()) + beyond)
         if self.belief is not None:
             likely = r.area * self.belief
             believed = float(likely[x].sum() / max(1.0, area + float(likely[~x].sum())))
