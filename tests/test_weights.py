@@ -165,7 +165,8 @@ def test_cards_are_complete() -> None:
     known = weights.cards()
     assert set(known) == {
         "sam-vit-b", "sam-vit-l", "sam-vit-h",
-        "sam2.1-hiera-t", "sam2.1-hiera-s", "sam2.1-hiera-b", "sam2.1-hiera-l", "edgetam", "sam-hq-vit-b",
+        "sam2.1-hiera-t", "sam2.1-hiera-s", "sam2.1-hiera-b", "sam2.1-hiera-l",
+        "edgetam", "sam-hq-vit-b",
         "deaott", "deaots", "deaotb", "deaotl", "r50-deaotl", "swinb-deaotl",
         "e2fgvi", "e2fgvi-hq", "mask2former", "grounding-dino",
     }  # fmt: skip

@@ -260,10 +260,15 @@ class Window:
         if b.stray is None:
             b.stray = stray
         now = movers.evidence(
-            a.small, b.small, there, camera_there, a.stray / np.float32(STRAY), reliable
+            a.small, b.small, there, camera_there, np.asarray(a.stray / STRAY, np.float32), reliable
         )
         now_back = movers.evidence(
-            b.small, a.small, back, camera_back, stray / np.float32(STRAY), reliable_back
+            b.small,
+            a.small,
+            back,
+            camera_back,
+            np.asarray(stray / STRAY, np.float32),
+            reliable_back,
         )
         past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
         total = np.clip(past + now, -3, 3)
