@@ -222,7 +222,9 @@ def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
         return dict(actions({"do": "settings", "tab": tab, **told}, ANN)["model"])
 
     wanted: dict[str, Any] = {"grow_px": 7, "feather_px": 0, "crf": 12, "part": [2, 5]}
-    wanted |= {"memory_limit_mb": 900, "engines": {"inpaint": "builtin"}}
+    wanted |= {"memory_limit_mb": 900, "engines": {"inpaint": "builtin"}, "second_pass": "none"}
+    boxed = wanted | {"grow_px": None, "second_pass": "box"}
+    assert ask(**boxed)["settings"] == boxed
     kept = ask(**wanted)
     assert kept["settings"] == wanted and not kept["notice"]
     for wrong in (
@@ -230,6 +232,9 @@ def test_settings_are_checked_and_kept(desk: Desk, clip: Path) -> None:
         {"grow_px": 1e9},
         {"grow_px": True},
         {"feather_px": -1},
+        {"second_pass": "blob"},
+        {"second_pass": ["box"]},
+        {"second_pass": "box", "grow_px": 4},
         {"crf": 50},
         {"engines": {"track": "other"}},
         {"engines": {"track": 7}},

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from inpainterz import pipeline
 from inpainterz.engines import Inpainter, load
 from inpainterz.errors import InpainterzError, InputError, PromptError, VideoOpenError
 from inpainterz.masks import decode_labels, encode_labels
@@ -719,6 +720,28 @@ def test_the_whole_clip_takes_over_what_was_previewed(followed: Session, engines
     # other holes: all is filled again
     more, _ = removed(followed, engines, FillOptions(grow_px=5))
     assert more.frames == fresh.frames and followed.result.frames_reused == 0
+
+
+def test_ghosts_are_told_and_covered_where_asked_for(
+    followed: Session, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[str] = []
+    fill = pipeline.fill
+
+    def with_ghosts(*given: Any, ghost: Any, options: FillOptions, **more: Any) -> Any:
+        passes.append(options.second_pass)
+        for index in (2, 3, 4, 5, 6):
+            ghost(index)
+        return fill(*given, ghost=ghost, options=options, **more)
+
+    monkeypatch.setattr(pipeline, "fill", with_ghosts)
+    for second_pass in ("none", "box"):
+        removed(followed, engines, FillOptions(second_pass=second_pass))
+        assert followed.result is not None
+        told = json.loads(followed.result.report.read_text("utf-8"))
+        assert told["second_pass"] == second_pass
+        assert told["ghost_frames"] == list(followed.result.ghost_frames) == [2, 3, 4, 5, 6]
+    assert passes == ["none", "box"]
 
 
 def test_a_part_that_was_previewed_is_taken_over(

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from inpainterz.engines import Stage
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
-from inpainterz.pipeline import Engines, FillOptions
+from inpainterz.pipeline import Engines
 from inpainterz.ui import handlers
 from inpainterz.ui.desk import SORRY, Desk, fetch_weights, sentence
 from inpainterz.ui.render import Model, model
@@ -224,8 +224,8 @@ class Actions:
         if session.phase == "result":  # the second half of a double click
             return
         engines, settings = self._fitted(session, "inpaint"), session.settings
-        fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
-        write, part = WriteOptions(crf=settings.crf), settings.part
+        fill, part = settings.fill, settings.part
+        write = WriteOptions(crf=settings.crf)
         self._desk.start(
             session,
             "Remove",
@@ -234,8 +234,7 @@ class Actions:
 
     def _preview(self, session: Session, told: Told) -> None:
         handlers.check_remove(session)
-        engines, settings = self._fitted(session, "inpaint"), session.settings
-        fill = FillOptions(grow_px=settings.grow_px, feather_px=settings.feather_px)
+        engines, fill = self._fitted(session, "inpaint"), session.settings.fill
         self._desk.start(
             session, "Preview", lambda job: handlers.preview(session, engines, fill, job)
         )
@@ -261,7 +260,9 @@ class Actions:
 
     def _settings(self, session: Session, told: Told) -> None:
         """Take settings as a whole: what is not said is as at first."""
-        checked = handlers.fill_options(told.get("grow_px"), told.get("feather_px", 2))
+        fill = handlers.fill_options(
+            told.get("grow_px"), told.get("feather_px", 2), told.get("second_pass", "none")
+        )
         quality = told.get("crf")
         if quality not in QUALITIES:
             raise OptionError("there is no such quality")
@@ -280,17 +281,16 @@ class Actions:
         part = handlers.frames_of(session, told.get("part"))
         limit = handlers.memory_limit(told.get("memory_limit_mb"))
         settings = session.settings
-        if (limit, part, checked.grow_px, checked.feather_px, quality, engines) != (
+        if (limit, part, fill, quality, engines) != (
             settings.memory_limit_mb,
             settings.part,
-            settings.grow_px,
-            settings.feather_px,
+            settings.fill,
             settings.crf,
             settings.engines,
         ):
             session.result = None  # it was made with others
         settings.memory_limit_mb, settings.part = limit, part
-        settings.grow_px, settings.feather_px = checked.grow_px, checked.feather_px
+        settings.fill = fill
         settings.crf = quality if isinstance(quality, int) else None
         settings.engines = engines
 

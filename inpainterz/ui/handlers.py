@@ -30,7 +30,7 @@ from inpainterz import example, pipeline, who
 from inpainterz.engines import Detector, Embedding, Inpainter
 from inpainterz.errors import InpainterzError, InputError, OptionError, PromptError
 from inpainterz.jobs.pieces import PieceReader, PieceWriter, patch_of
-from inpainterz.leftover import LOOKAHEAD
+from inpainterz.leftover import LOOKAHEAD, lasting
 from inpainterz.masks import MaskStore, checked, colour_of, decode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.preview import overlay
@@ -959,7 +959,7 @@ def remove(
     Args:
         session: the clip and what was followed.
         engines: the inpainter fills.
-        fill: growth and soft rim; which objects is the session's to say.
+        fill: what becomes of the masks; which objects is the session's to say.
         write: quality of the clean clip.
         job: the session's job, where it had to wait for its turn; None: a new one.
         part: first and last frame that may change; None: all.
@@ -977,11 +977,10 @@ def remove(
     stem = _stem(clip.name)
     clean, zipped = out / f"{stem}-clean.mp4", out / f"{stem}-masks.zip"
     tinted, origins = out / f"{stem}-overlay.mp4", out / "origin.mp4"
-    options = FillOptions(
-        objects=frozenset(session.labels), grow_px=fill.grow_px, feather_px=fill.feather_px
-    )
+    options = replace(fill, objects=frozenset(session.labels))
     session.notice = ""
     seen = invented = with_hole = reused = 0
+    ghosts: list[int] = []
     done = False
     try:
         if session.phase == "result":  # the second half of a double click
@@ -1020,7 +1019,14 @@ def remove(
             watched = _Watched(inpainter, taken, lambda: _all_read(job))
             filled = opened.enter_context(
                 closing(
-                    pipeline.fill(video, masks, watched, options=options, cuts=session.cuts or ())
+                    pipeline.fill(
+                        video,
+                        masks,
+                        watched,
+                        options=options,
+                        cuts=session.cuts or (),
+                        ghost=ghosts.append,
+                    )
                 )
             )
             plain = None
@@ -1070,6 +1076,7 @@ def remove(
             after_view=after_view,
             objects=len([k for k, n in session.marked().items() if n]),
             frames_with_hole=with_hole,
+            ghost_frames=lasting(ghosts),
             frames_reused=reused,
             seen_px=seen,
             invented_px=invented,
@@ -1092,16 +1099,17 @@ def remove(
     yield session
 
 
-def fill_options(grow_px: object, feather_px: object) -> FillOptions:
-    """Growth and soft rim as they come from outside; a growth of None is for us to choose.
+def fill_options(grow_px: object, feather_px: object, second_pass: object = "none") -> FillOptions:
+    """What becomes of the masks, as it comes from outside; a growth of None is for us to choose.
 
     Raises:
-        OptionError: they are not whole numbers, or outside their range.
+        OptionError: they are not whole numbers, or outside their range; no such second pass, or
+            one with a growth.
     """
     grown, soft = _whole(grow_px), _whole(feather_px)
     if soft is None or (grown is None and grow_px is not None):
         raise OptionError("the settings must be whole numbers")
-    return FillOptions(grow_px=grown, feather_px=soft)
+    return FillOptions(grow_px=grown, feather_px=soft, second_pass=str(second_pass))
 
 
 def track_and_remove(
@@ -1146,9 +1154,7 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
     engine = engines.names.get("inpaint", "")
     stem = session.folder / f"preview-{secrets.token_hex(4)}"
     view, kept = stem.with_suffix(".mp4"), stem.with_suffix(".zip")
-    options = FillOptions(
-        objects=frozenset(session.labels), grow_px=fill.grow_px, feather_px=fill.feather_px
-    )
+    options = replace(fill, objects=frozenset(session.labels))
     session.notice = ""
     job.begin("study", high - low)
     done = False
@@ -1317,6 +1323,8 @@ def _write_report(
         "objects": {str(k): session.names.get(k, f"Object {k}") for k in session.labels},
         "grow_px": options.grow_px,
         "feather_px": options.feather_px,
+        "second_pass": options.second_pass,
+        "ghost_frames": list(made.ghost_frames),
         "frames_with_hole": made.frames_with_hole,
         "frames_taken_from_previews": made.frames_reused,
         "seen_px": made.seen_px,

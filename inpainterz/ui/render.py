@@ -92,8 +92,9 @@ def model(session: Session, *, place: int | None = None) -> Model:
             for item in session.found
         ],
         "settings": {
-            "grow_px": session.settings.grow_px,
-            "feather_px": session.settings.feather_px,
+            "grow_px": session.settings.fill.grow_px,
+            "feather_px": session.settings.fill.feather_px,
+            "second_pass": session.settings.fill.second_pass,
             "crf": session.settings.crf,
             "part": None if session.settings.part is None else list(session.settings.part),
             "memory_limit_mb": session.settings.memory_limit_mb,
@@ -281,6 +282,7 @@ def _result(session: Session, clip: Clip, made: Result) -> Model:
         },
         "seconds": round(made.seconds, 1),
         "frames_with_hole": made.frames_with_hole,
+        "ghost_frames": list(made.ghost_frames),
         "seen_px": made.seen_px,
         "invented_px": made.invented_px,
         "not_carried": list(made.not_carried),

@@ -23,6 +23,7 @@ import numpy as np
 from inpainterz.engines import Embedding, Stage
 from inpainterz.errors import InputError
 from inpainterz.masks import MaskStore, decode_labels
+from inpainterz.pipeline import FillOptions
 from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
 from inpainterz.who import Item
@@ -131,6 +132,8 @@ class Result:
     after_view: Path
     objects: int
     frames_with_hole: int
+    ghost_frames: tuple[int, ...]
+    """Where more of an object moves than its mask covered."""
     frames_reused: int
     """Of these, how many were taken over from previews."""
     seen_px: int
@@ -163,9 +166,8 @@ class Kept:
 class Settings:
     """What the user chose in the settings; nobody has to."""
 
-    grow_px: int | None = None
-    """How far masks are grown; None = what suits the object."""
-    feather_px: int = 2
+    fill: FillOptions = field(default_factory=FillOptions)
+    """What becomes of the masks; which objects is not said here."""
     crf: int | None = None
     """Of the clean clip; None = the codec's default."""
     part: tuple[int, int] | None = None

@@ -521,6 +521,7 @@ masksInput.addEventListener("change", async () => {
 
 const marginAuto = find("#auto-margin");
 const margin = find("#margin");
+const cover = find("#cover");
 const soft = find("#soft");
 const quality = find("#quality");
 const partFirst = find("#part-first");
@@ -532,6 +533,7 @@ function showSettings() {
   if (find("#settings").contains(document.activeElement) && find("#engines").children.length) return;
   marginAuto.checked = settings.grow_px === null;
   if (settings.grow_px !== null) margin.value = String(settings.grow_px);
+  cover.checked = settings.second_pass === "box";
   soft.value = String(settings.feather_px);
   quality.value = settings.crf === null ? "" : String(settings.crf);
   partFirst.max = partLast.max = String(model.clip.frames);
@@ -545,6 +547,7 @@ function showSettings() {
 
 function showSettingNumbers() {
   margin.disabled = marginAuto.checked;
+  cover.disabled = !marginAuto.checked;
   find('output[for="margin"]').textContent = marginAuto.checked ? "" : margin.value;
   find('output[for="soft"]').textContent = soft.value;
 }
@@ -623,6 +626,7 @@ function saveSettings() {
     do: "settings",
     grow_px: marginAuto.checked ? null : Number(margin.value),
     feather_px: Number(soft.value),
+    second_pass: cover.checked && marginAuto.checked ? "box" : "none",
     part: [Number(partFirst.value) - 1, Number(partLast.value) - 1],
     memory_limit_mb: memory.value === "" ? null : Number(memory.value),
     crf: quality.value === "" ? null : Number(quality.value),

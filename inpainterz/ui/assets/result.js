@@ -41,6 +41,9 @@ function showResult() {
   if (hole && !made.invented_px) notes.push(say("all_seen"));
   else if (hole && made.invented_px < 0.005 * hole) notes.push(say("nearly_seen"));
   else if (hole) notes.push(say("part_seen", percent(made.seen_px / hole), percent(made.invented_px / hole)));
+  if (made.ghost_frames.length && model.settings.second_pass === "none") {
+    notes.push(say("ghosts", number(made.ghost_frames.length), number(made.ghost_frames[0] + 1)));
+  }
   for (const text of made.not_carried) notes.push(say("not_carried", text));
   element.querySelector(".iz-notes").textContent = notes.join(" ");
   showPosition();
