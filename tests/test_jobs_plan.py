@@ -66,7 +66,7 @@ def test_a_part_takes_less_and_given_masks_are_not_followed(hd: Order, tmp_path:
 
 
 def test_an_engine_that_was_not_measured_is_called_so(hd: Order) -> None:
-    names = {**hd.engines.names, "inpaint": "e2fgvi-hq"}
+    names = {**hd.engines.names, "track": "deaot-t"}
     pytest.importorskip("torch")
     plan = make_plan(replace(hd, engines=EngineChoice(names), memory_limit_mb=4000))
     assert plan.seconds is None
@@ -91,6 +91,35 @@ def test_a_network_is_planned_as_it_was_measured(tmp_path: Path) -> None:
     for changed in ({"memory_frames": 0}, {"precision": "bf16"}):
         other = EngineChoice(names, options={"track": changed}, device="cpu")
         assert make_plan(replace(order, engines=other)).stages[1].memory_mb is None
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "mib"),
+    [((432, 240), 5, 1216), ((432, 240), 10, 1534), ((864, 480), 12, 2888)],
+)
+def test_e2fgvi_is_planned_as_it_was_measured(
+    tmp_path: Path, size: tuple[int, int], window: int, mib: int
+) -> None:
+    """One window of whole frames, no references, in fp32 (benchmarks/README.md)."""
+    pytest.importorskip("torch")
+    scene = clips.Scene(width=size[0], height=size[1], frames=2)
+    clip = clips.make(tmp_path / "clip.mp4", scene)
+    names: dict[Stage, str] = {"segment": "sam-b", "track": "builtin", "inpaint": "e2fgvi-hq"}
+    options = {"window_frames": window, "stride_frames": 5, "references": 0, "hybrid": False}
+
+    def planned(**changed: object) -> list[int | None]:
+        choice = EngineChoice(names, options={"inpaint": options | changed}, device="cpu")
+        prompts = {0: {1: Prompt.of((9, 9))}}
+        order = Order(clip.path, str(tmp_path / "o.mp4"), prompts, engines=choice)
+        return [stage.memory_mb for stage in make_plan(order).stages]
+
+    outline, _, fill, _ = planned()
+    assert outline == pytest.approx(3590, rel=0.02)
+    assert fill == pytest.approx(mib, rel=0.05)
+    assert (planned(hybrid=True)[2] or 0) > mib + 200
+    assert planned(compat=True)[2] is None
+    assert planned(precision="bf16")[2] is None
+    assert planned(window_frames=200, stride_frames=9)[2] is None
 
 
 def test_a_full_disk_is_foreseen(hd: Order, monkeypatch: pytest.MonkeyPatch) -> None:

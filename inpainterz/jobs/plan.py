@@ -23,6 +23,7 @@ import numpy as np
 from inpainterz import pipeline
 from inpainterz.device import pick
 from inpainterz.engines import Stage, find
+from inpainterz.inpaint import builtin
 from inpainterz.jobs.memory import lower
 from inpainterz.jobs.order import EngineChoice, Order, options_of
 from inpainterz.masks import MaskStore, auto_grow_px, chosen, grow
@@ -45,6 +46,9 @@ MASK_BYTES_PER_PIXEL = 0.02
 
 PATCH_BYTES_PER_PIXEL = 2.0
 """Of a filled pixel on disk."""
+
+MOST_LOOKED_AT = 8.0
+"""Megapixels of a window of E2FGVI up to which its memory is known."""
 
 HOLE_SHARE = 0.1
 """Of the frame that is filled, while nobody knows."""
@@ -70,6 +74,27 @@ def _deaot(options: Any, megapixels: float, hole: float) -> float | None:
     return 532 + 25 * megapixels + each * _seen(megapixels, int(options.max_side_px))
 
 
+def _builtin_fill(options: Any, megapixels: float, hole: float) -> float:
+    return 215 + 135 * megapixels + 100 * hole + 1.2 * _window(options, megapixels)
+
+
+def _e2fgvi(options: Any, megapixels: float, hole: float) -> float | None:
+    """MiB of E2FGVI in fp32 should it look at whole frames, which it does for large holes only."""
+    if options.compat or options.precision not in ("auto", "fp32"):
+        return None
+    frames = int(options.window_frames) + int(options.references)
+    looked_at = frames * _seen(megapixels, int(options.max_side_px))
+    if looked_at > MOST_LOOKED_AT:
+        return None
+    first = _builtin_fill(builtin.Options(), megapixels, hole) if options.hybrid else 0.0
+    return 330 + 1095 * math.sqrt(looked_at) + first
+
+
+def _sam(mib: float) -> Cost:
+    """MiB of a SAM in fp32; it scales all frames to one size."""
+    return lambda options, mp, hole: mib if options.precision in ("auto", "fp32") else None
+
+
 Cost = Callable[[Any, float, float], float | None]
 """From an engine's options, the frame's and its hole's megapixels to MiB beyond `BASE_MIB`; None
 where it was not measured with such options."""
@@ -78,9 +103,11 @@ MEMORY: Mapping[tuple[Stage, str], Cost] = {
     ("segment", "builtin"): lambda options, mp, hole: 60 + 45 * mp,
     ("track", "builtin"): lambda options, mp, hole: 50 + 25 * mp,
     ("track", "deaot"): _deaot,
-    ("inpaint", "builtin"): lambda options, mp, hole: (
-        215 + 135 * mp + 100 * hole + 1.2 * _window(options, mp)
-    ),
+    ("segment", "sam-b"): _sam(3470),
+    ("segment", "sam-l"): _sam(5120),
+    ("segment", "sam-h"): _sam(6410),
+    ("inpaint", "builtin"): _builtin_fill,
+    ("inpaint", "e2fgvi-hq"): _e2fgvi,
 }
 """Engines whose memory was measured; networks on the CPU."""
 
