@@ -70,14 +70,17 @@ def prepare(folder: Path | None = None, *, progress: Progress = silent) -> Examp
     if walker.path.is_file():
         return walker
     progress(Step("example", 0, 2))
-    try:
-        footage = _footage(folder)
-    except InpainterzError as error:
-        log.warning("%s A synthetic clip is used instead.", error)
-        return _synthetic(folder)
-    progress(Step("example", 1, 2))
-    _cut(footage, walker.path)
-    footage.unlink()
+    # Made in a folder of its own: another process may be at it too.
+    with tempfile.TemporaryDirectory(prefix=".example-", dir=folder) as own:
+        try:
+            footage = _footage(Path(own))
+        except InpainterzError as error:
+            log.warning("%s A synthetic clip is used instead.", error)
+            return _synthetic(folder, Path(own))
+        progress(Step("example", 1, 2))
+        made = Path(own) / walker.path.name
+        _cut(footage, made)
+        made.replace(walker.path)
     progress(Step("example", 2, 2))
     return walker
 
@@ -123,14 +126,14 @@ def _cut(footage: Path, target: Path) -> None:
             writer.write(frame, untouched)
 
 
-def _synthetic(folder: Path) -> Example:
+def _synthetic(folder: Path, own: Path) -> Example:
     """A textured square crosses a textured plate: 48 frames of 320x192 at 24 per second."""
     import av
 
     example = Example(folder / "synthetic.mp4", {0: {1: Prompt.of((50, 100))}}, False)
     if example.path.is_file():
         return example
-    part = example.path.with_suffix(".part.mp4")
+    part = own / example.path.name
     with av.open(str(part), "w") as out:
         stream = out.add_stream("libx264", rate=24)
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
