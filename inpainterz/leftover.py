@@ -22,7 +22,6 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from inpainterz import motion
 from inpainterz.types import Frame, Image, LabelMap, Mask
@@ -295,6 +294,8 @@ class _Gap:
             lab = _lab(image)[y, x]
             place = _placed(np.stack([x, y], -1), self.centre, self.size)
             at = np.concatenate([lab, place], -1)
+            from scipy.spatial import cKDTree  # a quarter of a second of the page's start
+
             nearest = np.min([cKDTree(c).query(at)[0] for c in self.colours], 0)
             out[y, x] = nearest < COLOUR_REACH
         return out

@@ -29,7 +29,6 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from inpainterz import motion
 from inpainterz.engines import Detector, Embedding, Segmenter, find
@@ -709,6 +708,8 @@ class _Linker:
             gains = np.array(
                 [[self._gain(t, d, _colours(lab, d.mask)) for d in free] for t in waiting]
             )
+            from scipy.optimize import linear_sum_assignment  # late, as the page starts with us
+
             rows, columns = linear_sum_assignment(-gains)
             taken = set()
             for r, c in zip(rows, columns, strict=True):

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import cv2
-import gradio as gr
 import numpy as np
 
 from inpainterz.engines import Stage
@@ -30,6 +29,7 @@ from inpainterz.ui.desk import SORRY, Desk, sentence
 from inpainterz.ui.guard import owner_of
 from inpainterz.ui.session import Session
 from inpainterz.ui.shelf import STAGES
+from inpainterz.ui.toolkit import gr
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import gradio as gr
 from starlette.middleware import Middleware
 
 from inpainterz.errors import EngineUnavailable, OptionError
@@ -26,6 +25,7 @@ from inpainterz.ui.endpoints import ENDPOINTS, Endpoints, who_asks
 from inpainterz.ui.guard import Guard
 from inpainterz.ui.plain import Plain
 from inpainterz.ui.shelf import Shelf
+from inpainterz.ui.toolkit import gr
 
 ASSETS = Path(__file__).parent / "assets"
 

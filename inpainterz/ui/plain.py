@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-import gradio as gr
 from gradio.data_classes import Base64ImageData
 
 from inpainterz.errors import InpainterzError
@@ -23,6 +22,7 @@ from inpainterz.ui.desk import Desk
 from inpainterz.ui.endpoints import who_asks
 from inpainterz.ui.render import Model
 from inpainterz.ui.session import Session
+from inpainterz.ui.toolkit import gr
 
 PATH = "simple"
 """Where it is, below the page's address; `?job=` names a session."""
