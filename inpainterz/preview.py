@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from inpainterz.masks import MaskStore, colour_of
-from inpainterz.types import Image, LabelMap, Prompt
+from inpainterz.types import Image, LabelMap
 from inpainterz.video.reader import VideoReader
 
 PAPER = (250, 250, 248)
@@ -35,26 +35,6 @@ def overlay(image: Image, labels: LabelMap, *, alpha: float = 0.45) -> Image:
         out[mask] = np.rint(out[mask] * (1 - alpha) + colour * alpha).astype(np.uint8)
         edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(out, edges, -1, colour_of(int(label)), thick, cv2.LINE_AA)
-    return out
-
-
-def draw_prompt(image: Image, prompt: Prompt, label: int) -> Image:
-    """The image with a prompt's clicks (+ and −) and box drawn in; the input is untouched."""
-    out = image.copy()
-    radius = max(5, round(min(image.shape[:2]) / 55))
-    if prompt.box is not None:
-        x0, y0, x1, y1 = (round(float(v)) for v in prompt.box)
-        cv2.rectangle(out, (x0, y0), (x1 - 1, y1 - 1), colour_of(label), max(1, radius // 4))
-    for (x, y), on in zip(prompt.points, prompt.positive, strict=True):
-        at = (round(float(x)), round(float(y)))
-        fill = colour_of(label) if on else INK
-        cv2.circle(out, at, radius, (255, 255, 255), -1, cv2.LINE_AA)
-        cv2.circle(out, at, radius - max(1, radius // 4), fill, -1, cv2.LINE_AA)
-        arm = max(2, radius // 2)
-        width = max(1, radius // 4)
-        cv2.line(out, (at[0] - arm, at[1]), (at[0] + arm, at[1]), (255, 255, 255), width)
-        if on:
-            cv2.line(out, (at[0], at[1] - arm), (at[0], at[1] + arm), (255, 255, 255), width)
     return out
 
 

@@ -151,12 +151,6 @@ def test_a_file_that_is_cut_short_is_told(session: Session, clip: Path, tmp_path
         upload(session, part)
 
 
-def test_starting_over_keeps_nothing(followed: Session) -> None:
-    handlers.start_over(followed)
-    assert followed.clip is None and followed.phase == "clip" and not followed.marks
-    assert not list(followed.folder.iterdir())
-
-
 # ---------------------------------------------------------------- select
 
 

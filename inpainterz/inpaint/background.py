@@ -259,17 +259,9 @@ class Window:
         b.backward, stray, reliable_back = _background_flow(back, there, camera_back, b.blocked)
         if b.stray is None:
             b.stray = stray
-        now = movers.evidence(
-            a.small, b.small, there, camera_there, np.asarray(a.stray / STRAY, np.float32), reliable
-        )
-        now_back = movers.evidence(
-            b.small,
-            a.small,
-            back,
-            camera_back,
-            np.asarray(stray / STRAY, np.float32),
-            reliable_back,
-        )
+        off, off_back = (np.asarray(steps / STRAY, np.float32) for steps in (a.stray, stray))
+        now = movers.evidence(a.small, b.small, there, camera_there, off, reliable)
+        now_back = movers.evidence(b.small, a.small, back, camera_back, off_back, reliable_back)
         past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
         total = np.clip(past + now, -3, 3)
         if a.evidence is None:

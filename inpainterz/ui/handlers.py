@@ -207,13 +207,6 @@ def _plain_name(name: str) -> str:
     return kept[:80] or "clip"
 
 
-def start_over(session: Session) -> Session:
-    """Forget the clip and everything made of it."""
-    _idle(session)
-    session.forget_clip()
-    return session
-
-
 # ---------------------------------------------------------------- select
 
 
