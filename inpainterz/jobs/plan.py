@@ -103,9 +103,9 @@ MEMORY: Mapping[tuple[Stage, str], Cost] = {
     ("segment", "builtin"): lambda options, mp, hole: 60 + 45 * mp,
     ("track", "builtin"): lambda options, mp, hole: 50 + 25 * mp,
     ("track", "deaot"): _deaot,
-    ("segment", "sam-b"): _sam(3470),
-    ("segment", "sam-l"): _sam(5120),
-    ("segment", "sam-h"): _sam(6410),
+    ("segment", "sam-b"): _sam(1355),
+    ("segment", "sam-l"): _sam(2285),
+    ("segment", "sam-h"): _sam(3665),
     ("inpaint", "builtin"): _builtin_fill,
     ("inpaint", "e2fgvi-hq"): _e2fgvi,
 }
