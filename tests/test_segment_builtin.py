@@ -291,6 +291,19 @@ def test_superpixels_cover_the_frame_in_connected_pieces() -> None:
     assert graph.area.sum() == H * W and (graph.pairs[:, 0] < graph.pairs[:, 1]).all()
 
 
+def test_flat_paint_has_no_grain() -> None:
+    """Sums of a box filter fall below 0 beside patches of noise: no square root of these."""
+    rng = np.random.default_rng(185)
+    h, w = int(rng.integers(30, 120)), int(rng.integers(30, 120))
+    image = np.full((h, w, 3), int(rng.integers(0, 255)), np.uint8)
+    for _ in range(3):
+        y, x = rng.integers(0, h - 8), rng.integers(0, w - 8)
+        image[y : y + 8, x : x + 8] = rng.integers(0, 255, (8, 8, 3))
+    factor = float(rng.uniform(1, 3))
+    grain = regions.grain_of(image, (round(w * factor), round(h * factor)))
+    assert grain.min() == 0 and grain.max() > 1
+
+
 def test_a_cut_is_the_cheapest_labelling() -> None:
     rng = np.random.default_rng(5)
     n = 9

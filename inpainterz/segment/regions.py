@@ -289,4 +289,5 @@ def grain_of(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Floats:
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) * (100 / 255)
     fine = np.abs(luma - cv2.blur(luma, (3, 3)))
     small = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(6 * np.sqrt(cv2.blur(small, (5, 5))), np.float32)
+    # a box filter of running sums falls a rounding error below 0 where nothing varies
+    return np.asarray(6 * np.sqrt(np.maximum(cv2.blur(small, (5, 5)), 0)), np.float32)
