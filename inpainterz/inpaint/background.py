@@ -462,12 +462,12 @@ class Layers:
     """(n,) bool, followed along the flow rather than the camera."""
 
 
-STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 31, 37, 44, 52, 61, 72, 85, 100)
+STEPS = (1, 2, 4, 6, 9, 13, 18, 25, 34, 46, 60, 80, 100)
 """Distances in frames at which samples are looked for: nearer frames match better."""
-WAIT = (0, 0, 5, 14)
+WAIT = (0, 0, 8)
 """Frames between a pixel's consecutive samples of one direction: later ones are there to vote."""
 
-OTHERS_REACH = 26
+OTHERS_REACH = 13
 """How far, in frames, things that move on their own are followed."""
 
 ASTRAY = 1.0
