@@ -10,9 +10,10 @@ far it was fetched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -23,6 +24,9 @@ from inpainterz.inpaint import movers
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.motion import Homography
 from inpainterz.types import Flow, Frame, Image, Mask
+
+Steps: TypeAlias = npt.NDArray[np.int16]
+"""A flow (h, w, 2) in steps of 1 / `FINE` small pixels."""
 
 
 @dataclass(eq=False)
@@ -46,22 +50,27 @@ class Record:
     trust: float = 0.0
     leap: Homography | None = None
     """From this frame to the record `LEAP` before it, measured between the two."""
-    forward: npt.NDArray[np.float16] | None = None
-    """(h, w, 2) completed flow to the next record less the camera's, in small pixels."""
-    backward: npt.NDArray[np.float16] | None = None
+    forward: Steps | None = None
+    """(h, w, 2) completed flow to the next record less the camera's."""
+    backward: Steps | None = None
     stray: npt.NDArray[np.uint8] | None = None
     """(h, w) motion against the camera; `STRAY` = as much as parallax may explain."""
     moving: npt.NDArray[np.uint8] | None = None
     """(h, w) 255 = belongs to something that moves on its own."""
     evidence: npt.NDArray[np.float16] | None = None
     """(h, w) evidence for that, see `movers`, negative = against."""
-    others_forward: npt.NDArray[np.float16] | None = None
+    told: npt.NDArray[np.uint8] | None = None
+    """(h, w) how much that evidence says, 255 = all."""
+    others_forward: Steps | None = None
     """(h, w, 2) motion of such things to the next record, less the camera's; None = none seen."""
-    others_backward: npt.NDArray[np.float16] | None = None
+    others_backward: Steps | None = None
 
 
 LEAP = 4
 """Frames between which the camera's motion is measured anew, so that a chain drifts less."""
+
+FINE = 64
+"""Steps of one small pixel in a flow that is kept."""
 
 STRAY = 31
 """Steps of one unit of stray motion in `Record.stray`."""
@@ -233,8 +242,8 @@ class Window:
             total = total / total[2, 2]
             yield at, total
 
-    def residual(self, index: int, step: int) -> npt.NDArray[np.float16]:
-        """Completed flow from record `index` to its neighbour, less the camera's, small pixels."""
+    def residual(self, index: int, step: int) -> Steps:
+        """Completed flow (h, w, 2) from record `index` to its neighbour, less the camera's."""
         record = self.records[index]
         ready = record.forward if step > 0 else record.backward
         if ready is None:
@@ -272,8 +281,12 @@ class Window:
         moving_back = movers.moving(b.evidence.astype(np.float32), b.small, b.blocked)
         b.moving = moving_back.astype(np.uint8) * 255
         seen, seen_back = moving & reliable & a.near, moving_back & reliable_back & b.near
-        a.others_forward = movers.carry_on(there - camera_there, np.asarray(seen))
-        b.others_backward = movers.carry_on(back - camera_back, np.asarray(seen_back))
+        ahead = movers.carry_on(there - camera_there, np.asarray(seen))
+        behind = movers.carry_on(back - camera_back, np.asarray(seen_back))
+        a.others_forward = None if ahead is None else _steps(ahead)
+        b.others_backward = None if behind is None else _steps(behind)
+        a.told = a.told if a.told is not None else _told(a.evidence)
+        b.told = _told(b.evidence)
 
     def stray(self, index: int) -> npt.NDArray[np.uint8]:
         """(h, w) how far pixels of record `index` move against the camera; `STRAY` = may be."""
@@ -301,6 +314,10 @@ class Window:
             return at
         return None
 
+    def shrunk(self, at: Floats) -> Floats:
+        """Positions (h, w, 2) at the size that motion is estimated at."""
+        return at if (self.scale == 1).all() else np.asarray(at / self.scale, np.float32)
+
     def _shrunk(self, matrix: Homography) -> Homography:
         up = np.diag([*self.scale, 1.0])
         return np.asarray(np.linalg.inv(up) @ matrix @ up)
@@ -313,7 +330,7 @@ class Window:
             found = self.records[index].moving
         return np.zeros_like(self.records[index].small) if found is None else found
 
-    def others(self, index: int, step: int) -> npt.NDArray[np.float16] | None:
+    def others(self, index: int, step: int) -> Steps | None:
         """Motion from record `index` to its neighbour of what moves on its own, if any is seen."""
         self.residual(index, step)
         record = self.records[index]
@@ -331,27 +348,14 @@ class Window:
         full = box.grid()[::spacing, ::spacing]
         at = np.ascontiguousarray(full)
         index = start
-        scale = self.scale
+        scale = self.scale / np.float32(FINE)
         while 0 <= index + step < len(self.records):
             link = self.neighbour(index, step)
             extra = self.others(index, step) if others else self.residual(index, step)
             if extra is None:
                 return
-            small = at / scale
-            low = np.floor(small.min((0, 1))).astype(int) - 1
-            high = np.ceil(small.max((0, 1))).astype(int) + 2
-            h, w = extra.shape[:2]
-            x0, y0 = int(np.clip(low[0], 0, w - 1)), int(np.clip(low[1], 0, h - 1))
-            x1, y1 = int(np.clip(high[0], x0 + 1, w)), int(np.clip(high[1], y0 + 1, h))
-            part = extra[y0:y1, x0:x1].astype(np.float32)
-            moved = cv2.remap(
-                part,
-                small[..., 0] - x0,
-                small[..., 1] - y0,
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            at = project(link, at) + moved * scale
+            moved = look(extra, self.shrunk(at)) * scale
+            at = np.asarray(project(link, at) + moved, np.float32)
             index += step
             yield index, at
 
@@ -376,9 +380,17 @@ def _residual_flow(a: Record, b: Record, camera: Flow) -> Flow:
     return motion.dense_flow(first, second)
 
 
+def _steps(flow: Flow) -> Steps:
+    return np.asarray(np.rint(flow * FINE), np.int16)
+
+
+def _told(evidence: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
+    return np.asarray(np.rint(255 * movers.told(evidence.astype(np.float32))), np.uint8)
+
+
 def _background_flow(
     there: Flow, back: Flow, camera: Flow, blocked: Mask
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8], Mask]:
+) -> tuple[Steps, npt.NDArray[np.uint8], Mask]:
     """Flow less the camera's, spread under the hole, and the motion that is nobody's parallax."""
     extra = there - camera
     speed = cv2.magnitude(camera[..., 0], camera[..., 1])
@@ -389,7 +401,7 @@ def _background_flow(
     flow = np.where((reliable & (stray >= 1))[..., None], extra, completed)
     seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked, sweeps=1)
     steps = np.asarray(np.rint(np.minimum(seen * STRAY, 255)), np.uint8)
-    return flow.astype(np.float16), steps, np.asarray(reliable)
+    return _steps(flow), steps, np.asarray(reliable)
 
 
 def _furthest(matrix: Homography, size: tuple[int, int]) -> float:
@@ -418,30 +430,18 @@ def _plausible(matrix: Homography, size: tuple[int, int]) -> bool:
 
 def project(matrix: npt.NDArray[np.floating], at: Floats) -> Floats:
     """Positions (h, w, 2) through a homography."""
-    m = matrix.astype(np.float32)
-    x, y = at[..., 0], at[..., 1]
-    z = m[2, 0] * x + m[2, 1] * y + m[2, 2]
-    z = np.where(np.abs(z) < 1e-6, np.float32(1e-6), z)
-    out = np.empty_like(at)
-    out[..., 0] = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / z
-    out[..., 1] = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / z
-    return out
+    matrix = np.asarray(matrix / matrix[2, 2], np.float64)
+    if not matrix[2, :2].any():
+        return np.asarray(cv2.transform(at, matrix[:2]), np.float32)
+    return np.asarray(cv2.perspectiveTransform(at, matrix), np.float32)
 
 
 def visible(record: Record, at: Floats) -> Mask:
     """Where positions (h, w, 2) fall inside the picture and away from the record's hole."""
-    h, w = record.guard.shape
     # one bilinear look-up: any touch of the guarded zone or of the outside counts as hidden
-    seen = cv2.remap(
-        record.guard,
-        at[..., 0],
-        at[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=255,
-    )
-    inside = (at[..., 0] >= 0) & (at[..., 0] <= w - 1) & (at[..., 1] >= 0) & (at[..., 1] <= h - 1)
-    return np.asarray((seen == 0) & inside)
+    border = cv2.BORDER_CONSTANT
+    seen = cv2.remap(record.guard, at, None, cv2.INTER_LINEAR, borderMode=border, borderValue=255)
+    return np.asarray(seen == 0)
 
 
 @dataclass(eq=False)
@@ -543,6 +543,8 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
     if (surroundings.moving & surroundings.free).sum() < 30:
         return None
 
+    here = box.grid()[::2, ::2]
+
     def collect(step: int) -> _Stack:
         stack = _Stack(hole, False)
         for j, at in window.follow(index, step, box, 2, others=True):
@@ -550,7 +552,7 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
             if lag > OTHERS_REACH:
                 break
             if lag in STEPS:
-                surroundings.add(stack, j, lag, None, at - box.grid()[::2, ::2], others=True)
+                surroundings.add(stack, j, lag, None, at - here, others=True)
         return stack
 
     with ThreadPoolExecutor(2) as pool:
@@ -585,20 +587,32 @@ class _Stack:
     def wants(self, lag: int) -> Mask:
         return np.asarray(self.due <= lag)
 
-    def put(self, where: Mask, lag: int, pixels: Floats, mismatch: Floats, stray: Floats) -> None:
-        rows, columns = np.nonzero(where)
+    def put(
+        self, corner: tuple[int, int], where: Mask, lag: int, pixels: Floats, about: Floats
+    ) -> None:
+        """Take a sample in at some pixels of a part of the box.
+
+        Args:
+            corner: row and column of the part's first pixel.
+            where: (h, w) bool, which pixels of the part.
+            lag: frames to the sample.
+            pixels: (h, w, 3), the sample.
+            about: (h, w, 2) its mismatch and its motion against the camera.
+        """
+        found = np.nonzero(where)
+        rows, columns = found[0] + corner[0], found[1] + corner[1]
         slot = self.depth[rows, columns].astype(np.intp)
-        self.pixels[slot, rows, columns] = pixels[rows, columns]
+        mismatch, stray = about[found].T
+        self.pixels[slot, rows, columns] = pixels[found]
         self.there[slot, rows, columns] = True
         self.lag[slot, rows, columns] = lag
-        self.mismatch[slot, rows, columns] = mismatch[rows, columns]
-        self.stray[slot, rows, columns] = stray[rows, columns]
+        self.mismatch[slot, rows, columns] = mismatch
+        self.stray[slot, rows, columns] = stray
         # the first sample is the nearest, whatever it shows; a later one that moves on its own
         # only keeps the place for one that does not
-        slot = slot + ((slot == 0) | (stray[rows, columns] < ASTRAY))
+        slot = slot + ((slot == 0) | (stray < ASTRAY))
         self.depth[rows, columns] = slot
-        wait = np.array([*WAIT, 10**6], np.int32)[slot]
-        self.due[rows, columns] = lag + 1 + wait
+        self.due[rows, columns] = lag + 1 + np.array([*WAIT, 10**6], np.int32)[slot]
 
 
 class _Surroundings:
@@ -612,6 +626,9 @@ class _Surroundings:
         h, w = box.shape
         self.step = max(1, round(max(h, w) / 128), round(float(window.scale[0])))
         self.coarse = np.ascontiguousarray(self.grid[:: self.step, :: self.step])
+        corner = np.array([box.x0, box.y0], np.float32)
+        self.inside = self.grid - corner
+        """(h, w, 2) each pixel's position in the box."""
         self.thin = 2 if max(h, w) / self.step > 64 else 1
         """The corrections are spread on a grid this much coarser."""
         self.centre = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2], np.float32)
@@ -619,15 +636,23 @@ class _Surroundings:
         self.target = self._colours(record, self.coarse)
         self.free = visible(record, self.coarse)
         self.smooth = np.asarray(cv2.GaussianBlur(_luma(self.target), (0, 0), 1.0), np.float32)
-        self.moving = look(window.moving(index), self.coarse / window.scale) > 127
+        self.slopes = [
+            np.asarray(
+                cv2.Sobel(self.smooth, cv2.CV_32F, *way, scale=0.125 / self.step), np.float32
+            )
+            for way in ((1, 0), (0, 1))
+        ]
+        self.moving = look(window.moving(index), window.shrunk(self.coarse)) > 127
 
     def _colours(self, record: Record, at: Floats) -> Floats:
-        return look(record.colours, at / self.window.scale)
+        return look(record.colours, self.window.shrunk(at))
 
-    def _within(self, at: Floats, step: int) -> Floats:
-        """Positions as those in the box's grid of every `step`-th pixel."""
-        corner = np.array([self.box.x0, self.box.y0], np.float32)
-        return np.asarray((at - corner) / step, np.float32)
+    def _nudged(self, at: Floats, nudge: Floats) -> Floats:
+        """Positions (h, w, 2) of the box after a small affine motion (3, 2)."""
+        x, y = nudge[1:] / self.radius
+        offset = nudge[0] - x * self.centre[0] - y * self.centre[1]
+        matrix = np.column_stack([x, y, offset]) + np.eye(2, 3)
+        return np.asarray(cv2.transform(at, matrix), np.float32)
 
     def add(
         self,
@@ -639,55 +664,51 @@ class _Surroundings:
         *,
         others: bool = False,
     ) -> None:
-        """Sample record j where the stack wants it, along a homography or displacements."""
+        """Sample record j where the stack wants it, along a homography or displacements.
+
+        The displacements (h, w, 2) are those of every second pixel of the box.
+        """
         want = stack.hole if others else stack.wants(lag)
-        if not want.any():
+        part = _bounds(want)
+        if part is None:
             return
         record = self.window.records[j]
 
-        def place(at: Floats) -> Floats:
+        def place(at: Floats, inside: Floats) -> Floats:
             if matrix is not None:
                 return project(matrix, at)
             assert shift is not None
-            return np.asarray(at + look(shift, self._within(at, 2)), np.float32)
+            return np.asarray(at + look(shift, inside * np.float32(0.5)), np.float32)
 
-        rows, columns = np.nonzero(want.any(1))[0], np.nonzero(want.any(0))[0]
-        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        here = np.ascontiguousarray(self.grid[part])
-        if not (visible(record, place(here)) & want[part]).any():
+        here, inside = self.grid[part], self.inside[part]
+        if not (visible(record, place(here, inside)) & want[part]).any():
             return
         nudge, correction = self._match(record, place, others, j)
-        local = (here - self.centre) / self.radius
-        at = place(here + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2])
+        moved = self._nudged(here, nudge)
+        at = place(moved, moved - here + inside)
         seen = visible(record, at) & want[part]
         if not seen.any():
             return
-        h, w = self.box.shape
-        wide = look(correction, self._within(here, self.step * self.thin))
+        wide = look(correction, inside / np.float32(self.step * self.thin))
         pixels = look(record.frame.image, at, cv2.INTER_CUBIC) + wide[..., :3]
+        small = self.window.shrunk(at)
+        moving = look(self.window.moving(j), small)
         if others:
-            assert record.moving is not None
-            there = look(record.moving, at / self.window.scale) / np.float32(255)
-            assert record.evidence is not None
-            told = movers.told(record.evidence.astype(np.float32))
-            told = look(told, at / self.window.scale)
+            there = moving / np.float32(255)
+            assert record.told is not None
+            told = look(record.told, small) / np.float32(255)
             weight = np.exp(-lag / 10 - (wide[..., 3] / 24) ** 2) * seen * told
             stack.votes[part] += np.dstack([weight * there, weight])
             seen &= (there > 0.5) & stack.wants(lag)[part]
             stray = np.zeros_like(there)
         else:
-            small = np.asarray(at / self.window.scale, np.float32)
             stray = look(self.window.stray(j), small) / np.float32(STRAY)
-            stray = np.maximum(stray, look(self.window.moving(j), small) * np.float32(2 / 255))
-        whole = np.zeros((h, w, 3), np.float32)
-        where = np.zeros((h, w), np.bool_)
-        mismatch, wandering = np.zeros((2, h, w), np.float32)
-        whole[part], where[part] = pixels, seen
-        mismatch[part], wandering[part] = wide[..., 3], stray
-        stack.put(where, lag, whole, mismatch, wandering)
+            stray = np.maximum(stray, moving * np.float32(2 / 255))
+        corner = (part[0].start, part[1].start)
+        stack.put(corner, seen, lag, pixels, np.dstack([wide[..., 3], stray]))
 
     def _match(
-        self, record: Record, place: Callable[[Floats], Floats], others: bool, j: int
+        self, record: Record, place: Callable[[Floats, Floats], Floats], others: bool, j: int
     ) -> tuple[Floats, Floats]:
         """How record's picture is best moved onto the surroundings, and what then still differs.
 
@@ -698,8 +719,8 @@ class _Surroundings:
         """
 
         def moves(at: Floats) -> Mask:
-            small = np.asarray(at / self.window.scale, np.float32)
-            return np.asarray(look(self.window.moving(j), small) > (127 if others else 76))
+            found = look(self.window.moving(j), self.window.shrunk(at))
+            return np.asarray(found > (127 if others else 76))
 
         def fitting(at: Floats) -> tuple[Mask, Mask]:
             """Where the pictures may be compared, and where to bring them into place."""
@@ -710,7 +731,8 @@ class _Surroundings:
             # what moves on its own would turn the scene, but tells which frames are alike
             return both, np.asarray(both & ~self.moving & ~moves(at))
 
-        at = place(self.coarse)
+        inside = self.inside[:: self.step, :: self.step]
+        at = place(self.coarse, inside)
         usable, fixed = fitting(at)
         sample = self._colours(record, at)
         nudge = np.zeros((3, 2), np.float32)
@@ -721,17 +743,15 @@ class _Surroundings:
             return nudge, flat
         nudge = _affine(
             self.smooth,
+            self.slopes,
             cv2.GaussianBlur(_luma(sample), (0, 0), 1.0),
             fixed,
-            self.coarse,
-            self.centre,
-            self.radius,
+            (self.coarse - self.centre) / self.radius,
             self.step,
         )
         if nudge.any():
-            local = (self.coarse - self.centre) / self.radius
-            moved = self.coarse + nudge[0] + local[..., :1] * nudge[1] + local[..., 1:] * nudge[2]
-            at = place(moved)
+            moved = self._nudged(self.coarse, nudge)
+            at = place(moved, moved - self.coarse + inside)
             usable = fitting(at)[0]
             sample = self._colours(record, at)
         difference = self.target - sample
@@ -750,37 +770,29 @@ class _Surroundings:
 
 
 def _affine(
-    a: Floats, b: Floats, usable: Mask, at: Floats, centre: Floats, radius: float, step: int
+    a: Floats, slopes: Sequence[Floats], b: Floats, usable: Mask, local: Floats, step: int
 ) -> Floats:
     """The small affine motion (3, 2) from a to b, source pixels, by robust Gauss-Newton steps.
 
     The slopes are those of a, which stays (Baker and Matthews, Lucas-Kanade 20 Years On, IJCV
-    2004, section 3.2); both pictures are given smoothed.
+    2004, section 3.2); both pictures are given smoothed, with a pixel of them each `step` source
+    pixels, and `local` (h, w, 2) says where each is about the middle.
     """
-    solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8))
     nothing = np.zeros((3, 2), np.float32)
-    rows, columns = np.nonzero(solid)
-    if len(rows) < 60:
+    spots = cv2.findNonZero(solid)
+    if spots is None or len(spots) < 60:
         return nothing
-    few = np.s_[:: max(1, len(rows) // 2500)]
-    rows, columns = rows[few], columns[few]
-    gx = cv2.Sobel(a, cv2.CV_32F, 1, 0, scale=1 / 8)[rows, columns] / step
-    gy = cv2.Sobel(a, cv2.CV_32F, 0, 1, scale=1 / 8)[rows, columns] / step
-    local = (at[rows, columns] - centre) / radius
-    inside = np.hstack([np.ones((len(rows), 1), np.float32), local])
-    jacobian = np.hstack([inside * gx[:, None], inside * gy[:, None]])
-    here, wanted = np.stack([columns, rows], 1).astype(np.float32), a[rows, columns]
+    here = spots.reshape(-1, 2)[:: max(1, len(spots) // 2500)]
+    columns, rows = here[:, 0], here[:, 1]
+    here, wanted = here.astype(np.float32), a[rows, columns]
+    inside = np.ones((len(rows), 3), np.float32)
+    inside[:, 1:] = local[rows, columns]
+    jacobian = np.hstack([inside * slope[rows, columns, None] for slope in slopes])
     total, best, least = nothing.copy(), nothing, np.inf
     for _ in range(5):
         spots = here + (inside @ total) / step
-        moved = cv2.remap(
-            b,
-            spots[:, None, 0],
-            spots[:, None, 1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        rest = wanted - moved[:, 0]
+        rest = wanted - look(b, spots[:, None])[:, 0]
         rest = rest - np.median(rest)
         size = np.abs(rest)
         error = float(np.minimum(size, 20).mean())
@@ -798,6 +810,12 @@ def _affine(
     return best
 
 
+def _bounds(mask: Mask) -> tuple[slice, slice] | None:
+    """The rectangle around what is set."""
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    return (slice(y, y + h), slice(x, x + w)) if w else None
+
+
 def _luma(colours: Floats) -> Floats:
     return np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.float32)
 
@@ -806,5 +824,5 @@ def look(
     image: npt.NDArray[np.generic], at: Floats, interpolation: int = cv2.INTER_LINEAR
 ) -> Floats:
     """Sample an image at positions (h, w, 2), float32 out."""
-    found = cv2.remap(image, at[..., 0], at[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE)
+    found = cv2.remap(image, at, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, np.float32)

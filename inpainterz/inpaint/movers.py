@@ -17,8 +17,6 @@ from inpainterz import motion
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.types import Flow, Mask
 
-Half = npt.NDArray[np.float16]
-
 ENOUGH = 40
 """Pixels that must be seen of a moving thing before its motion is believed."""
 MEMORY = 0.9
@@ -108,7 +106,7 @@ def told(found: Floats) -> Floats:
     return np.asarray(np.clip(2 * share - 0.2, 0.02, 1), np.float32)
 
 
-def carry_on(extra: Flow, seen: Mask) -> Half | None:
+def carry_on(extra: Flow, seen: Mask) -> Flow | None:
     """Motion of moving things spread from where they are seen to the whole picture.
 
     Args:
@@ -116,7 +114,7 @@ def carry_on(extra: Flow, seen: Mask) -> Half | None:
         seen: (h, w) where something moving is seen near the hole and its flow can be trusted.
 
     Returns:
-        (h, w, 2) float16, or None where too little is seen.
+        (h, w, 2) float32, or None where too little is seen.
     """
     rows, columns = np.nonzero(seen)
     if len(rows) < ENOUGH:
@@ -145,4 +143,4 @@ def carry_on(extra: Flow, seen: Mask) -> Half | None:
         np.float32
     )
     spread = diffuse(np.asarray(extra - rigid, np.float32), seen)
-    return np.asarray(rigid + spread, np.float16)
+    return np.asarray(rigid + spread, np.float32)
