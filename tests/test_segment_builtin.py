@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpainterz.errors import OptionError, PromptError
-from inpainterz.segment import boxed, builtin, moving, regions
+from inpainterz.segment import boxed, builtin, moving, paint, regions
 from inpainterz.segment.builtin import BuiltinSegmenter, Options
 from inpainterz.segment.zoom import zoom
 from inpainterz.types import Image, Mask, Prompt
@@ -289,6 +289,50 @@ def test_superpixels_cover_the_frame_in_connected_pieces() -> None:
         assert pieces == 2
     graph = regions.build(lab, labels, regions.grain_of(image, (W, H)))
     assert graph.area.sum() == H * W and (graph.pairs[:, 0] < graph.pairs[:, 1]).all()
+
+
+@pytest.fixture(scope="module")
+def painted() -> tuple[Image, Mask]:
+    """A figure painted over in grey, as a codec leaves it."""
+    image = plate(8, 90)[:, :W].copy()
+    truth = ellipse(80, 60, 14, 30) | ellipse(110, 40, 30, 4)
+    rng = np.random.default_rng(8)
+    grey = np.asarray([124, 126, 123])
+    image[truth] = grey + rng.choice([0, 0, 0, 1, -1, 3], (int(truth.sum()), 1))
+    return image, truth
+
+
+def test_flat_paint_is_found_to_the_pixel(
+    engine: BuiltinSegmenter, painted: tuple[Image, Mask]
+) -> None:
+    image, truth = painted
+    embedding = engine.embed(image)
+    clicked = engine.segment(embedding, Prompt.of((80, 60)))
+    assert iou(clicked.mask, truth) > 0.93
+    boxed_in = engine.segment(embedding, Prompt.of(box=(65, 29, 142, 92)))
+    assert iou(boxed_in.mask, truth) > 0.93
+
+
+def test_a_correction_of_paint_leaves_the_rest(
+    engine: BuiltinSegmenter, painted: tuple[Image, Mask]
+) -> None:
+    image, truth = painted
+    embedding = engine.embed(image)
+    first = engine.segment(embedding, Prompt.of((80, 60)))
+    second = engine.segment(embedding, Prompt.of((80, 60), (80, 96)), first)
+    assert second.mask[96, 80]
+    upper = np.arange(H)[:, None] < 60
+    assert iou(second.mask & upper, truth & upper) > 0.93
+
+
+def test_what_a_camera_sees_is_not_paint(two_coloured: tuple[Image, Mask]) -> None:
+    image, truth = two_coloured
+    noisy = image + np.random.default_rng(0).integers(0, 12, (H, W, 1)).astype(np.uint8)
+    on, sign = np.asarray([[80, 45]], np.float32), np.ones(1, np.bool_)
+    assert paint.under(noisy, on, sign) is None
+    assert paint.within(noisy, np.asarray([57, 27, 104, 94], np.float32)) is None
+    dark = np.where(truth[..., None], np.uint8(8), image)
+    assert paint.under(dark, on, sign) is None
 
 
 def test_flat_paint_has_no_grain() -> None:
