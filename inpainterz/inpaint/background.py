@@ -461,6 +461,12 @@ class Layers:
     flow: Mask
     """(n,) bool, followed along the flow rather than the camera."""
 
+    def part(self, crop: tuple[slice, slice]) -> Layers:
+        """The same of a part of the box."""
+        at = slice(None), *crop
+        samples = self.pixels[at], self.there[at], self.lag[at]
+        return Layers(*samples, self.mismatch[at], self.stray[at], self.flow)
+
 
 STEPS = (1, 2, 4, 6, 9, 13, 18, 25, 34, 46, 60, 80, 100)
 """Distances in frames at which samples are looked for: nearer frames match better."""

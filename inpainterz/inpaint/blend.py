@@ -29,42 +29,45 @@ def diffuse(values: Floats, known: Mask, *, sweeps: int = 6) -> Floats:
     Returns:
         An array like `values`, equal to it where known; zero everywhere if nothing is known.
     """
+    shape = values.shape
+    if shape[2:] == (1,):  # OpenCV drops a single channel
+        values = values[..., 0]
     weight = known.astype(np.float32)
-    flat = values.ndim == 2
-    field = (values[..., None] if flat else values) * weight[..., None]
+    field = np.asarray(_spread(weight, values) * values, np.float32)
     levels: list[tuple[Floats, Floats]] = [(field, weight)]
-    while min(weight.shape) > 1 or max(weight.shape) > 1:
+    while weight.size > 1 and not weight.all():
         h, w = weight.shape
         half = ((w + 1) // 2, (h + 1) // 2)
         pad = (0, 2 * half[1] - h, 0, 2 * half[0] - w, cv2.BORDER_CONSTANT)
-        field = _resize(cv2.copyMakeBorder(field, *pad), half)
-        weight = cv2.resize(cv2.copyMakeBorder(weight, *pad), half, interpolation=cv2.INTER_AREA)
+        field, weight = (
+            np.asarray(
+                cv2.resize(cv2.copyMakeBorder(x, *pad), half, interpolation=cv2.INTER_AREA),
+                np.float32,
+            )
+            for x in (field, weight)
+        )
         levels.append((field, weight))
-        if weight.min() > 0:
-            break
     result: Floats | None = None
     for field, weight in reversed(levels):
-        there = weight > 0
-        mean = field / np.maximum(weight, 1e-6)[..., None]
+        mean = np.asarray(field / _spread(np.maximum(weight, 1e-6), field), np.float32)
         if result is None:
-            result = np.asarray(mean, np.float32)
+            result = mean
             continue
-        h, w = weight.shape
-        fixed = there.astype(np.uint8)
-        result = cv2.resize(result, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
-        result = cv2.copyTo(mean, fixed, result).reshape(h, w, -1)
-        if there.all():
-            continue
+        fixed = (weight > 0).astype(np.uint8)
+        result = cv2.resize(result, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        cv2.copyTo(mean, fixed, result)
+        spare = np.empty_like(mean)
         for _ in range(sweeps):
-            smooth = cv2.blur(result, (3, 3), borderType=cv2.BORDER_REPLICATE).reshape(h, w, -1)
-            result = cv2.copyTo(mean, fixed, smooth).reshape(h, w, -1)
+            cv2.blur(result, (3, 3), spare, borderType=cv2.BORDER_REPLICATE)
+            cv2.copyTo(mean, fixed, spare)
+            result, spare = spare, result
     assert result is not None
-    return np.asarray(result[..., 0] if flat else result, np.float32)
+    return np.asarray(result.reshape(shape), np.float32)
 
 
-def _resize(field: Floats, size: tuple[int, int]) -> Floats:
-    resized = cv2.resize(field, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(resized.reshape(size[1], size[0], -1), np.float32)
+def _spread(weight: Floats, field: Floats) -> Floats:
+    """A weight (h, w) in the shape that multiplies a field (h, w) or (h, w, c)."""
+    return weight if field.ndim == 2 else weight[..., None]
 
 
 def level_gap(a: Floats, b: Floats) -> Floats:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -21,6 +23,10 @@ STAY = 1.0
 
 DOUBT = 2.6
 """From this sum of doubts on, a spot is better invented than borrowed; see `choose`."""
+
+
+RIM = 6
+"""Pixels around all samples that are looked at with them."""
 
 
 @dataclass(eq=False)
@@ -45,18 +51,34 @@ def choose(layers: Layers, carried: Floats, valid: Mask) -> Choice:
         carried: (h, w, 3) float32, the same layer of the frame before moved onto this one.
         valid: (h, w) bool, where it was known.
     """
+    h, w = layers.there.shape[1:]
+    fill, trust = np.zeros((h, w, 3), np.float32), np.zeros((h, w), np.float32)
+    x, y, width, height = cv2.boundingRect(layers.there.any(0).astype(np.uint8))
+    if width:
+        x0, y0 = max(0, x - RIM) & ~1, max(0, y - RIM) & ~1
+        part = np.s_[y0 : y + height + RIM, x0 : x + width + RIM]
+        fill[part], trust[part] = _chosen(layers.part(part), carried[part], valid[part])
+    return Choice(fill, trust)
+
+
+def _chosen(layers: Layers, carried: Floats, valid: Mask) -> tuple[Floats, Floats]:
     n = len(layers.pixels)
     h, w = layers.there.shape[1:]
-    if n == 0:
-        return Choice(np.zeros((h, w, 3), np.float32), np.zeros((h, w), np.float32))
     spacing = 2 if h * w > 40_000 else 1
     coarse = np.s_[:, ::spacing, ::spacing]
     pixels = np.ascontiguousarray(layers.pixels[coarse])
     there = layers.there[coarse]
-    apart, both = _distances(pixels, there)
-    votes = np.where(layers.flow, 0.4, 1.0).astype(np.float32)[None, :, None, None] * both
-    agreeing = (votes * np.exp(-apart / LEVELS)).sum(1)
-    support = (agreeing + 0.3) / (votes.sum(1) + 1.0)
+    voice = np.where(layers.flow, 0.4, 1.0).astype(np.float32)
+    apart, both = np.zeros((n, *there.shape), np.float32), np.zeros((n, *there.shape), np.bool_)
+    agreeing, votes = np.full((2, *there.shape), 0.3, np.float32)
+    for a, b, gap, shared in _distances(pixels, there):
+        apart[a, b] = apart[b, a] = gap
+        both[a, b] = both[b, a] = shared > 0
+        alike = cv2.exp(gap * np.float32(-1 / LEVELS)) * shared
+        for one, other in ((a, b), (b, a)):
+            agreeing[one] += voice[other] * alike
+            votes[one] += voice[other] * shared
+    support = agreeing / (votes + np.float32(0.7))
     stray = np.clip(layers.stray[coarse] - 0.7, 0, 2) / 2
     doubt = 2.0 * (1 - support) + 1.5 * np.minimum(layers.mismatch[coarse], 24.0) / 24.0
     cost = doubt + 0.4 * stray + 0.5 * layers.flow[:, None, None]
@@ -83,25 +105,17 @@ def choose(layers: Layers, carried: Floats, valid: Mask) -> Choice:
     trust = 1 / (1 + np.exp(np.minimum(4 * (worst - DOUBT), 30)))
     trust = cv2.resize(trust.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
     trust = np.where(layers.there.any(0), trust, 0)
-    return Choice(np.asarray(fill, np.float32), trust.astype(np.float32))
+    return np.asarray(fill, np.float32), trust.astype(np.float32)
 
 
-def _distances(pixels: Floats, there: Mask) -> tuple[Floats, Mask]:
-    """Mean difference of each two layers around each pixel, levels; and where both exist."""
-    n, h, w = there.shape
-    apart = np.zeros((n, n, h, w), np.float32)
-    both = np.zeros((n, n, h, w), np.bool_)
-    for a in range(n):
-        for b in range(a + 1, n):
-            shared = there[a] & there[b]
-            if not shared.any():
-                continue
-            weight = shared.astype(np.float32)
-            d = level_gap(pixels[a], pixels[b]) * weight
-            d = cv2.blur(d, (5, 5)) / np.maximum(cv2.blur(weight, (5, 5)), 1e-3)
-            apart[a, b] = apart[b, a] = d
-            both[a, b] = both[b, a] = shared
-    return apart, both
+def _distances(pixels: Floats, there: Mask) -> Iterator[tuple[int, int, Floats, Floats]]:
+    """For each two layers: mean difference around each pixel, levels; and where both exist."""
+    for a, b in combinations(range(len(there)), 2):
+        weight = (there[a] & there[b]).astype(np.float32)
+        if not weight.any():
+            continue
+        gap = cv2.blur(level_gap(pixels[a], pixels[b]) * weight, (5, 5))
+        yield a, b, gap / np.maximum(cv2.blur(weight, (5, 5)), 1e-3), weight
 
 
 def _smoothed(cost: Floats, there: Mask) -> Floats:
