@@ -67,7 +67,7 @@ def tasks(clips: Path, vio: ModuleType, only: str | None) -> Iterator[Task]:
         case: dict[str, Any] = json.loads((path / "case.json").read_text("utf-8"))
         files, found = case["files"], []
         if case["kind"] == "completion":
-            if case["hole"] == "composite":
+            if case.get("hole") == "composite":
                 found.append((case["name"], files["input"], files["masks"], None, 0, None))
             if "subject" in files:
                 found.append(

@@ -11,10 +11,10 @@ import pytest
 
 from inpainterz.engines import load
 from inpainterz.errors import OptionError, PromptError
-from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe
+from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe, middles, reduced
 from inpainterz.track.background import Background
 from inpainterz.track.builtin import BuiltinTracker, Options, create
-from inpainterz.track.cues import Cues
+from inpainterz.track.cues import Cues, enlarged
 from inpainterz.track.refine import cut, edge_weights, guided
 from inpainterz.types import Frame, Image, LabelMap, Tracked
 
@@ -337,3 +337,22 @@ def test_background_memory_follows_the_camera_and_sees_what_differs() -> None:
     differs, known = background.differs(now, np.s_[0:60, 0:70], free, 10)
     assert known[25, 25] == 1 and known[5, 5] == 1
     assert np.median(differs[22:28, 22:28]) > 2 * np.median(differs[40:, :60])
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [(1, 7), (8, 9), (10, 12), (11, 5)])
+def test_blocks_lie_where_their_pixels_do(step: int, shape: tuple[int, int]) -> None:
+    columns = np.tile(np.arange(shape[1], dtype=np.float32), (shape[0], 1))
+    blocks = reduced(columns, step)
+    assert blocks.shape == middles(columns, step).shape == tuple(-(-n // step) for n in shape)
+    assert np.abs(middles(columns, step) - blocks).max() <= step / 2
+    back = enlarged(blocks, step, shape)
+    assert back.shape == shape
+    assert np.abs(back - columns).max() <= step / 2
+
+
+def test_descriptors_of_blocks_are_those_of_their_middles() -> None:
+    lab = cv2.GaussianBlur(np.random.default_rng(0).random((60, 60, 3)), (0, 0), 4) * 100
+    lab = lab.astype(np.float32)
+    fine, coarse = (describe(lab, Place(33, 24, 90), (3, 2), step) for step in (1, 3))
+    assert np.abs(middles(fine, 3) - coarse)[2:-2, 2:-2].max() < 0.05 * fine.std()

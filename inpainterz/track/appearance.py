@@ -33,8 +33,8 @@ class Place:
     """Square root of its area, pixels."""
 
 
-def describe(lab: Map, place: Place, origin: tuple[int, int] = (0, 0)) -> Map:
-    """Describe pixels by colour at three scales, texture, and place relative to the object.
+def describe(lab: Map, place: Place, origin: tuple[int, int] = (0, 0), step: int = 1) -> Map:
+    """Describe blocks of pixels by colour at three scales, texture, and place in the object.
 
     Distances between descriptors are Euclidean; the weights of the parts are in the numbers.
 
@@ -42,28 +42,58 @@ def describe(lab: Map, place: Place, origin: tuple[int, int] = (0, 0)) -> Map:
         lab: (H, W, 3) float32 CIE L*a*b*.
         place: of the object; its size sets the scales.
         origin: (x, y) of the first pixel of `lab` in the coordinates of `place`.
+        step: side of the blocks, px; descriptors compare only with those of the same step.
 
     Returns:
-        (H, W, `DESCRIPTOR`) float32.
+        (ceil(H / step), ceil(W / step), `DESCRIPTOR`) float32.
     """
-    height, width = lab.shape[:2]
-    size = place.size
-    out = np.empty((height, width, DESCRIPTOR), np.float32)
-    scaled = lab * np.asarray([0.1, 0.15, 0.15], np.float32)  # chroma tells more than lightness
-    out[..., 0:3] = cv2.GaussianBlur(scaled, (0, 0), max(0.7, 0.01 * size))
-    out[..., 3:6] = cv2.GaussianBlur(scaled, (0, 0), max(1.0, 0.04 * size))
-    out[..., 6:9] = 0.7 * cv2.GaussianBlur(scaled, (0, 0), max(2.0, 0.12 * size))
     light = np.ascontiguousarray(lab[..., 0])
     gx = np.asarray(cv2.Sobel(light, cv2.CV_32F, 1, 0, scale=0.125))
     gy = np.asarray(cv2.Sobel(light, cv2.CV_32F, 0, 1, scale=0.125))
     steep = np.sqrt(gx * gx + gy * gy) + 1e-3
-    texture = np.stack(
-        [np.abs(gx), np.abs(gy), (gx * gx - gy * gy) / steep, 2 * gx * gy / steep], -1
+    texture = cv2.merge([np.abs(gx), np.abs(gy), (gx * gx - gy * gy) / steep, 2 * gx * gy / steep])
+    if step > 1:
+        lab, texture = reduced(lab, step), reduced(texture, step)
+    x, y = (
+        (at - corner + 0.5) / step - 0.5
+        for at, corner in zip((place.x, place.y), origin, strict=True)
     )
-    out[..., 9:13] = 0.4 * cv2.GaussianBlur(texture, (0, 0), max(1.5, 0.06 * size))
-    out[..., 13] = (2.0 * (np.arange(width) + origin[0] - place.x) / size)[None, :]
-    out[..., 14] = (2.0 * (np.arange(height) + origin[1] - place.y) / size)[:, None]
+    height, width = lab.shape[:2]
+    size = place.size / step
+
+    def soft(values: Map, sigma_px: float) -> Map:
+        """Blurred as by `sigma_px` of the picture; blocks are that of a sixth of their area."""
+        left = np.sqrt(max(0.0, sigma_px**2 - (step**2 - 1) / 12)) / step
+        return np.asarray(cv2.GaussianBlur(values, (0, 0), left) if left > 0.3 else values)
+
+    out = np.empty((height, width, DESCRIPTOR), np.float32)
+    scaled = lab * np.asarray([0.1, 0.15, 0.15], np.float32)  # chroma tells more than lightness
+    out[..., 0:3] = soft(scaled, max(0.7, 0.01 * place.size))
+    out[..., 3:6] = soft(scaled, max(1.0, 0.04 * place.size))
+    out[..., 6:9] = 0.7 * soft(scaled, max(2.0, 0.12 * place.size))
+    out[..., 9:13] = 0.4 * soft(texture, max(1.5, 0.06 * place.size))
+    out[..., 13] = (2.0 * (np.arange(width) - x) / size)[None, :]
+    out[..., 14] = (2.0 * (np.arange(height) - y) / size)[:, None]
     return out
+
+
+def reduced(values: Map, step: int) -> Map:
+    """The means of blocks of step x step pixels; the last ones may go beyond the edge."""
+    height, width = values.shape[:2]
+    below, beside = -height % step, -width % step
+    if below or beside:
+        values = cv2.copyMakeBorder(values, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+    size = ((width + beside) // step, (height + below) // step)
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def middles(values: Map, step: int) -> Map:
+    """The pixels in the middle of the blocks of `reduced`."""
+    rows, columns = (
+        np.minimum(np.arange(step // 2, n + step - 1 - (n - 1) % step, step), n - 1)
+        for n in values.shape[:2]
+    )
+    return values[np.ix_(rows, columns)]
 
 
 @dataclass(slots=True, eq=False)
@@ -158,17 +188,17 @@ def _log_ratio(descriptors: Map, kept: list[Samples], parts: int = DESCRIPTOR) -
 
 def _density(at: Map, samples: Map) -> Map:
     """(N,) mean over the samples of exp(-distance^2)."""
+    # one product makes all of 2ab - bb - aa and another the mean: passes over the table cost most
+    rows = np.concatenate([at, np.ones_like(at[:, :1]), (at**2).sum(-1, keepdims=True)], 1)
+    columns = np.concatenate(
+        [2 * samples, -(samples**2).sum(-1, keepdims=True), -np.ones_like(samples[:, :1])], 1
+    ).T
+    share = np.full(len(samples), 1 / len(samples), np.float32)
     out = np.empty(len(at), np.float32)
-    centred = samples.T.astype(np.float32)
-    own = (samples**2).sum(-1)
-    block = 1024  # keeps the table of distances in the cache
+    block = max(1, 2**18 // len(samples))  # keeps the table in the cache
     for start in range(0, len(at), block):
-        part = at[start : start + block]
-        table = part @ centred
-        table *= 2
-        table -= own
-        table -= (part**2).sum(-1)[:, None]
+        table = rows[start : start + block] @ columns
         np.maximum(table, -30, out=table)  # beyond it OpenCV's exp is slow on denormals
         cv2.exp(table, table)
-        out[start : start + block] = table.mean(-1)
+        out[start : start + block] = table @ share
     return out

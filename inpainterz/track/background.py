@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from inpainterz.motion import Homography
+from inpainterz.motion import Homography, squared
 from inpainterz.types import Mask
 
 Map = npt.NDArray[np.floating[Any]]
@@ -74,7 +74,7 @@ class Background:
         for dy in range(3):  # forgives a pixel of misalignment
             for dx in range(3):
                 shifted = padded[dy : dy + height, dx : dx + width]
-                np.minimum(best, ((own - shifted) ** 2).sum(-1), out=best)
+                np.minimum(best, squared(own - shifted), out=best)
         best = np.sqrt(best)
         known = (free & (seen > 0.5)).astype(np.float32)
         # what moves there, and what the mask lacks of the object, is not what is usual

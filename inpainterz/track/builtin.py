@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from inpainterz import motion
 from inpainterz.errors import OptionError, PromptError
-from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe
+from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe, middles, reduced
 from inpainterz.track.background import Background
 from inpainterz.track.cues import Moved, gather, likeness, own_motion
 from inpainterz.track.refine import cut, edge_weights, guided
@@ -47,6 +47,9 @@ _ALIKE = 0.2
 _MOVES = 2.5
 """Differences from the background beyond this are something that stands before it."""
 
+_BLOCKS = 60
+"""Looks are compared in blocks that an object is about so many long, of 2 to 4 px."""
+
 STILL_PX = 0.7
 """What moves less than this a frame beside the camera's motion stands still in the scene."""
 
@@ -67,6 +70,7 @@ class _Object:
     memory: Memory
     place: Place
     good: tuple[Map, Place]  # the last belief that could be trusted, and its place
+    block: int  # px, side of the blocks in which looks are compared
     velocity: tuple[float, float] = (0.0, 0.0)  # px a frame, beside the camera's motion
     lost: int = 0  # frames since it was last seen
     steps: int = 0
@@ -154,8 +158,11 @@ class BuiltinTracker:
             belief /= max(1e-6, float(belief.max()))
         place = _place(belief)
         old = state.objects.get(label)
-        thing = _Object(belief, Memory() if old is None else old.memory, place, (belief, place))
-        if old is not None:
+        if old is None:
+            block = int(np.clip(round(place.size / _BLOCKS), 1, 4))
+            thing = _Object(belief, Memory(), place, (belief, place), block)
+        else:
+            thing = _Object(belief, old.memory, place, (belief, place), old.block)
             thing.velocity = old.velocity
         self._remember(state, view, thing, belief, shown=True)
         state.objects[label] = thing
@@ -172,8 +179,8 @@ class BuiltinTracker:
         y0, y1, x0, x1 = _window(belief > 0.5)
         crop = np.s_[y0:y1, x0:x1]
         thing.memory.learn(
-            describe(view.lab[crop], thing.place, (x0, y0)),
-            belief[crop],
+            describe(view.lab[crop], thing.place, (x0, y0), thing.block),
+            middles(belief[crop], thing.block),
             shown=shown,
             count=500 if shown else 150,
             random=state.random,
@@ -197,9 +204,9 @@ class BuiltinTracker:
             back,
             motion.agrees(back, forth),
             motion.homography_flow(np.linalg.inv(matrix).astype(np.float64), *last.shape),
-            cv2.blur(np.sqrt(((came - view.lab) ** 2).sum(-1)), (3, 3)),
+            cv2.blur(np.sqrt(motion.squared(came - view.lab)), (3, 3)),
         )
-        stands = ((moved.back - moved.camera) ** 2).sum(-1) < STILL_PX**2
+        stands = motion.squared(moved.back - moved.camera) < STILL_PX**2
         state.still = np.where(stands, np.asarray(motion.warp(state.still, back)) + 1, 0)
         state.foreign = np.asarray(
             motion.warp(state.foreign, back, border=cv2.BORDER_CONSTANT), np.float32
@@ -277,7 +284,9 @@ class BuiltinTracker:
                 y0, y1, x0, x1 = _window(prior > 0.5, expected)
                 crop = np.s_[y0:y1, x0:x1]
                 near, lab = prior[crop], view.lab[crop]
-        cues = gather(lab, near, crop, thing.place, moved, own, thing.memory, state.background)
+        cues = gather(
+            lab, near, crop, thing.place, moved, own, thing.memory, state.background, thing.block
+        )
         step = float(np.hypot(thing.place.x - still.x, thing.place.y - still.y))
         thing.speed = max(0.95 * thing.speed, min(step, thing.speed + 0.5))
         evidence = cues.evidence() - cues.left_behind(state.still[crop], thing.speed, last.size)
@@ -349,7 +358,7 @@ class BuiltinTracker:
         Returns:
             A faint mask (h, w) where it seems to be, and its place; None if it is nowhere.
         """
-        step = 2
+        step = thing.block
         place = thing.place
         reach = place.size * min(2.5, 1.0 + 0.2 * thing.lost)
         y0, y1 = (int(np.clip(place.y + d, 0, view.grey.shape[0])) for d in (-reach, reach))
@@ -358,16 +367,15 @@ class BuiltinTracker:
             return None
         crop = np.s_[y0:y1, x0:x1]
         lab = view.lab[crop]
-        looks = describe(lab, place, (x0, y0))[::step, ::step]
+        looks = describe(lab, place, (x0, y0), step)
         rows, columns = looks.shape[:2]
         odds = thing.memory.likeness_anywhere(looks.reshape(-1, DESCRIPTOR)).reshape(rows, columns)
         free = np.ones(lab.shape[:2], np.bool_)
         differs, known = state.background.differs(lab, crop, free, int(0.5 * reach))
         odds = np.clip(odds, -4, 4) * 0.48 - 0.3
         differs = np.clip(differs, 0, 4)
-        odds += (known * (0.34 * (differs - 1.3) - 2.0 * np.clip(1.2 - differs, 0, 1)))[
-            ::step, ::step
-        ]
+        stands = known * (0.34 * (differs - 1.3) - 2.0 * np.clip(1.2 - differs, 0, 1))
+        odds += reduced(np.asarray(stands, np.float32), step)
         shape, at = thing.good
         half = int(np.ceil(1.5 * place.size / step))
         scale = place.size / at.size / step
@@ -404,8 +412,9 @@ class BuiltinTracker:
             return -5.0
         y0, y1, x0, x1 = _window(shape)
         crop = np.s_[y0:y1, x0:x1]
-        shown, _, _ = likeness(view.lab[crop], crop, place, thing.memory)
-        return float(np.clip(shown, -5, 5)[shape[crop][::2, ::2]].mean())
+        shown, _, _ = likeness(view.lab[crop], crop, place, thing.memory, thing.block)
+        there = reduced(shape[crop].astype(np.float32), thing.block) >= 0.5
+        return float(np.clip(shown, -5, 5)[there].mean()) if there.any() else -5.0
 
     @staticmethod
     def _lose(thing: _Object) -> None:

@@ -76,7 +76,7 @@ def own_motion(moved: Moved, crop: Crop, near: Map) -> OwnMotion | None:
     use = good
     for _ in range(2):  # the second time without what moves otherwise
         model = np.linalg.lstsq(terms[use], flow[use], rcond=None)[0]
-        error = ((flow - terms @ model) ** 2).sum(-1)
+        error = motion.squared(flow - terms @ model)
         use = good & (error <= np.quantile(error[good], 0.7))
     if np.linalg.det(np.eye(2) + model[:2].T) < 0.3:
         return None
@@ -171,6 +171,7 @@ def gather(
     own: OwnMotion | None,
     memory: Memory,
     background: Background,
+    step: int,
 ) -> Cues:
     """All cues in one window.
 
@@ -183,17 +184,14 @@ def gather(
         own: the motion of the object.
         memory: what it looks like.
         background: what is behind it.
+        step: px, side of the blocks in which looks are compared.
     """
-    height, width = near.shape
     clipped = np.clip(near, 0.02, 0.98)
-    ratios = [
-        np.asarray(cv2.resize(r, (width, height)), np.float32)
-        for r in likeness(lab, crop, place, memory)
-    ]
+    ratios = [enlarged(r, step, near.shape) for r in likeness(lab, crop, place, memory, step)]
     differs, known = background.differs(lab, crop, near < 0.02, max(4, int(0.3 * place.size)))
     moves = np.zeros_like(near)
     if own is not None:
-        other = ((moved.back[crop] - moved.camera[crop]) ** 2).sum(-1)
+        other = motion.squared(moved.back[crop] - moved.camera[crop])
         moves = np.clip((other - own.error) / (1 + 2 * own.usual), -4, 4)
     return Cues(
         prior=np.log(clipped / (1 - clipped)),
@@ -209,9 +207,9 @@ def gather(
     )
 
 
-def likeness(lab: Map, crop: Crop, place: Place, memory: Memory) -> tuple[Map, Map, Map]:
-    """`Memory.likeness` at every second pixel of a window."""
-    descriptors = describe(lab, place, (crop[1].start, crop[0].start))[::2, ::2]
+def likeness(lab: Map, crop: Crop, place: Place, memory: Memory, step: int) -> tuple[Map, Map, Map]:
+    """`Memory.likeness` of blocks of step x step pixels of a window."""
+    descriptors = describe(lab, place, (crop[1].start, crop[0].start), step)
     rows, columns = descriptors.shape[:2]
     shown, seen, new = memory.likeness(descriptors.reshape(-1, DESCRIPTOR))
     return (
@@ -219,6 +217,13 @@ def likeness(lab: Map, crop: Crop, place: Place, memory: Memory) -> tuple[Map, M
         seen.reshape(rows, columns),
         new.reshape(rows, columns),
     )
+
+
+def enlarged(blocks: Map, step: int, shape: tuple[int, ...]) -> Map:
+    """Back to the pixels of a window of this shape (h, w), smoothly."""
+    rows, columns = blocks.shape
+    whole = cv2.resize(blocks, (columns * step, rows * step))
+    return np.asarray(whole, np.float32)[: shape[0], : shape[1]]
 
 
 def _depth(near: Map, place: Place) -> Map:

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from inpainterz.motion import squared
+
 Map = npt.NDArray[np.floating[Any]]
 """(H, W), float32."""
 
@@ -25,8 +27,8 @@ def edge_weights(image: npt.NDArray[np.float32], *, floor: float = 0.05) -> tupl
     """
     right = np.zeros(image.shape[:2], np.float32)
     down = np.zeros(image.shape[:2], np.float32)
-    right[:, :-1] = ((image[:, 1:] - image[:, :-1]) ** 2).sum(-1)
-    down[:-1] = ((image[1:] - image[:-1]) ** 2).sum(-1)
+    right[:, :-1] = squared(image[:, 1:] - image[:, :-1])
+    down[:-1] = squared(image[1:] - image[:-1])
     beta = 1.0 / (right.mean() + down.mean() + 1e-6)  # as GrabCut: relative to the mean contrast
     right = floor + (1 - floor) * np.exp(-beta * right)
     down = floor + (1 - floor) * np.exp(-beta * down)
@@ -55,24 +57,50 @@ def cut(
     Returns:
         (H, W) float32 0..1.
     """
-    limit_x, limit_y = (smoothness * w for w in weights)
-    u = np.clip(start, 0, 1).astype(np.float32)
-    over = u.copy()
-    px, py = np.zeros_like(u), np.zeros_like(u)
+    across, along = (smoothness * w for w in weights)
+    around = across + along
+    around[:, 1:] += across[:, :-1]
+    around[1:] += along[:-1]
+    out = np.zeros(cost.shape, np.float32)
+    rows, columns = (np.flatnonzero((cost <= around).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return out
+    # what costs more than all outline around it is surely not the object
+    y0, y1 = max(0, rows[0] - 1), rows[-1] + 2
+    x0, x1 = max(0, columns[0] - 1), columns[-1] + 2
+    crop = np.s_[y0:y1, x0:x1]
+    u = np.clip(start[crop], 0, 1).astype(np.float32)
+    across, along = (np.ascontiguousarray(w[crop]) for w in (across, along))
     sigma = tau = np.float32(0.35)  # tau * sigma * |grad|^2 <= 1, |grad|^2 <= 8
-    step = tau * cost
+    step = np.asarray(tau * cost[crop], np.float32)
+    # flows are kept as tau times themselves, and everything is done in place
+    across, along = tau * across[:, :-1], tau * along[:-1]
+    less_x, less_y = -across, -along
+    px, py = np.zeros_like(across), np.zeros_like(along)
+    dx, dy = np.empty_like(px), np.empty_like(py)
+    over, new = u.copy(), np.empty_like(u)
     for _ in range(iterations):
-        px[:, :-1] += sigma * (over[:, 1:] - over[:, :-1])
-        py[:-1] += sigma * (over[1:] - over[:-1])
-        np.clip(px, -limit_x, limit_x, out=px)
-        np.clip(py, -limit_y, limit_y, out=py)
-        new = u + tau * (px + py) - step
-        new[:, 1:] -= tau * px[:, :-1]
-        new[1:] -= tau * py[:-1]
-        np.clip(new, 0, 1, out=new)
-        over = 2 * new - u
-        u = new
-    return u
+        for p, d, one, other, low, high in (
+            (px, dx, over[:, 1:], over[:, :-1], less_x, across),
+            (py, dy, over[1:], over[:-1], less_y, along),
+        ):
+            np.subtract(one, other, out=d)
+            d *= sigma * tau
+            p += d
+            np.maximum(p, low, out=p)
+            np.minimum(p, high, out=p)
+        np.subtract(u, step, out=new)
+        new[:, :-1] += px
+        new[:, 1:] -= px
+        new[:-1] += py
+        new[1:] -= py
+        np.maximum(new, 0, out=new)
+        np.minimum(new, 1, out=new)
+        np.multiply(new, 2, out=over)
+        over -= u
+        u, new = new, u
+    out[crop] = u
+    return out
 
 
 def guided(guide: Map, values: Map, radius_px: int, epsilon: float) -> Map:
