@@ -145,6 +145,18 @@ def test_a_negative_click_takes_a_part_away(
     assert iou(half.mask, upper) > 0.75
 
 
+def test_a_negative_click_far_out_takes_the_background_away(engine: BuiltinSegmenter) -> None:
+    """An answer that took in the whole frame is not only pierced where the click lies."""
+    image = plate(9, 60)[:, :W].copy()
+    truth = ellipse(60, 60, 16, 24)
+    image[truth] = np.clip(image[truth] + np.asarray([20.0, 0, -14]), 0, 255)
+    embedding = engine.embed(image)
+    wide = engine.segment(embedding, Prompt.of((60, 60)))
+    assert iou(wide.mask, truth) < 0.2
+    answer = engine.segment(embedding, Prompt.of((60, 60), off=((110, 100),)), wide)
+    assert iou(answer.mask, truth) > 0.6
+
+
 def test_motion_finds_what_colour_cannot(engine: BuiltinSegmenter) -> None:
     """A patch of the background's own texture, seen only by its motion under a moving camera."""
     background, cloth = plate(2), plate(3)

@@ -26,6 +26,7 @@ from inpainterz.segment.zoom import Zoom, zoom
 from inpainterz.types import Image, Mask, Prompt, Segmentation
 
 _ABOUT = 1.5  # superpixels about what a correction changed, where the outline is drawn anew
+_PAST = 4  # answers remembered
 _PAINT_SCORE = 0.93  # mean IoU of paint on composites
 _MOVES, _ALONG = 2.5, 0.3  # log odds of moving and share around that moves, of a painted part
 
@@ -78,6 +79,8 @@ class _State:
     points: npt.NDArray[np.float32]
     exact: bool
     """Its outline is known to the pixel, but for what is corrected."""
+    past: tuple[tuple[Mask, tuple[float, float]], ...] = ()
+    """Earlier answers as they were cut, each with the click that corrected it."""
 
 
 class BuiltinSegmenter:
@@ -150,12 +153,16 @@ class BuiltinSegmenter:
         if box is not None:
             corners = box * np.tile(scale, 2) if close is None else close.box(box)
         h, w = judge.regions.labels.shape
+        past = () if state is None else state.past
         hint = Hint(
             points=np.clip(np.floor(at), 0, (w - 1, h - 1)).astype(np.float32),
             positive=positive,
             box=corners,
             previous=None if state is None else _covered(judge, state.mask, close),
             fresh=fresh,
+            past=tuple(
+                (_covered(judge, mask, close), _moved(click, scale, close)) for mask, click in past
+            ),
         )
         belief = None if corners is None else boxed.believe(judge, corners)
         inside, score = Pool(judge, hint, belief).best()
@@ -171,8 +178,11 @@ class BuiltinSegmenter:
         if box is not None:
             mask = refine.fit_box(mask, box)
         refine.keep_clicks(mask, points, positive)
+        if state is not None and fresh.any():
+            last = points[np.flatnonzero(fresh)[-1]]
+            past = (*past, (state.mask, (float(last[0]), float(last[1]))))[-_PAST:]
         exact = state is not None and state.exact
-        return Segmentation(mask, score, _State(core, points.copy(), exact))
+        return Segmentation(mask, score, _State(core, points.copy(), exact, past))
 
     def _close(
         self,
@@ -230,6 +240,14 @@ def _painted(
     ring = cv2.dilate(part, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > part
     along = float((moving[ring] > 1).mean()) if ring.any() else 0.0
     return None if along > _ALONG and float(moving[part > 0].mean()) > _MOVES else mask
+
+
+def _moved(
+    click: tuple[float, float], scale: npt.NDArray[np.float32], close: Zoom | None
+) -> tuple[float, float]:
+    point = np.asarray([click], np.float32)
+    x, y = (point * scale if close is None else close.points(point))[0]
+    return float(x), float(y)
 
 
 def _kept(
