@@ -45,8 +45,8 @@ class Options:
     crop_pixels: int = 60_000
     """Pixels of the crop in which the answer is refined."""
     grow_share: float = 0.0012
-    """How far the answer leans outwards, as a share of the frame's diagonal: half-covered pixels
-    of a soft edge count as the object."""
+    """How far the answer to clicks leans outwards, as a share of the frame's diagonal: half-covered
+    pixels of a soft edge count as the object."""
 
     def __post_init__(self) -> None:
         if not 1_000 <= self.work_pixels <= 4_000_000:
@@ -174,9 +174,10 @@ class BuiltinSegmenter:
         if state is not None and state.exact and hint.previous is not None:
             mask = _kept(mask, state.mask, judge, inside ^ hint.previous, close)
         core = mask.copy()
-        mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
-        if box is not None:
+        if box is not None:  # which tells how far the edge of the object goes
             mask = refine.fit_box(mask, box)
+        else:
+            mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
         refine.keep_clicks(mask, points, positive)
         if state is not None and fresh.any():
             last = points[np.flatnonzero(fresh)[-1]]
@@ -230,7 +231,7 @@ def _painted(
     else:
         mask = None if box is None else paint.within(image, box)
     if mask is not None and box is not None:
-        mask = refine.fit_box(mask, box)
+        mask = refine.in_box(mask, box)
     moving = embedding.judge.map
     if mask is None or moving is None:
         return mask

@@ -174,7 +174,7 @@ def fit_box(mask: Mask, box: Floats) -> Mask:
     """Grow a mask a little towards a box that is wider on most sides, and keep it inside.
 
     A box is drawn with some margin whether its object has soft edges or not, so the growth is
-    at most 0.15 % of the frame's diagonal and 4 % of the object's size.
+    at most 0.6 % of the frame's diagonal and 6 % of the object's size.
 
     Args:
         mask: (H, W) bool.
@@ -188,8 +188,14 @@ def fit_box(mask: Mask, box: Floats) -> Mask:
         gap for gap, f in zip((x - x0, y - y0, x1 - x - w, y1 - y - h), free, strict=True) if f
     )
     if gaps and w:
-        most = min(0.0015 * float(np.hypot(height, width)), 0.04 * float(mask.sum()) ** 0.5)
+        most = min(0.006 * float(np.hypot(height, width)), 0.06 * float(mask.sum()) ** 0.5)
         mask = grow(mask, round(min(max(gaps[(len(gaps) - 1) // 2], 0), most)))
+    return in_box(mask, box)
+
+
+def in_box(mask: Mask, box: Floats) -> Mask:
+    """What of a mask (H, W) lies in a box, the whole box if nothing does."""
+    x0, y0, x1, y1 = (float(v) for v in box)
     inside = np.zeros_like(mask)
     left, top = int(np.floor(x0)), int(np.floor(y0))
     inside[top : int(np.ceil(y1)), left : int(np.ceil(x1))] = True
