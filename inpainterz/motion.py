@@ -93,6 +93,7 @@ def global_motion(
     ignore_b: Mask | None = None,
     features: int = 600,
     guess: Homography | None = None,
+    patch_px: int = 21,
 ) -> tuple[Homography, float]:
     """The homography from a to b that most of the background follows, and its share of inliers.
 
@@ -104,6 +105,7 @@ def global_motion(
         ignore_a, ignore_b: (H, W) bool, pixels not to be used (the object, the hole).
         features: at most so many corners.
         guess: roughly the homography; corners are looked for near where it puts them.
+        patch_px: side of the patch around a corner that is compared.
 
     Returns:
         The (3, 3) homography and the share of tracked corners that follow it, 0..1.
@@ -114,8 +116,9 @@ def global_motion(
     start = cv2.goodFeaturesToTrack(a, features, 0.005, spacing, mask=usable)
     if start is None or len(start) < 12:
         return nothing
-    end, good = _tracked(a, b, start, guess)
-    home, back = _tracked(b, a, end, None if guess is None else np.linalg.inv(guess))
+    end, good = _tracked(a, b, start, guess, patch_px)
+    inverse = None if guess is None else np.linalg.inv(guess)
+    home, back = _tracked(b, a, end, inverse, patch_px)
     start, end, home = (np.asarray(p, np.float32).reshape(-1, 2) for p in (start, end, home))
     keep = (good.ravel() > 0) & (back.ravel() > 0) & (np.abs(start - home).max(-1) < 0.7)
     if ignore_b is not None:
@@ -136,9 +139,10 @@ def _tracked(
     b: npt.NDArray[np.uint8],
     points: npt.NDArray[np.floating],
     guess: npt.NDArray[np.floating] | None,
+    patch_px: int,
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint8]]:
     """Where points (n, 1, 2) of a are in b, and (n, 1) whether each was found."""
-    size = (21, 21)
+    size = (patch_px, patch_px)
     if guess is None:
         end, good, _ = cv2.calcOpticalFlowPyrLK(a, b, points, None, winSize=size, maxLevel=4)
     else:

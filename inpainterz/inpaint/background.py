@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +24,8 @@ from inpainterz.inpaint import movers
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.motion import Homography
 from inpainterz.types import Flow, Frame, Image, Mask
+
+_T = TypeVar("_T")
 
 Steps: TypeAlias = npt.NDArray[np.int16]
 """A flow (h, w, 2) in steps of 1 / `FINE` small pixels."""
@@ -68,6 +70,9 @@ class Record:
 
 LEAP = 4
 """Frames between which the camera's motion is measured anew, so that a chain drifts less."""
+
+PATCH = 15
+"""Side of the patches by which the camera's motion is measured, small pixels."""
 
 FINE = 64
 """Steps of one small pixel in a flow that is kept."""
@@ -184,7 +189,11 @@ class Window:
         if record.link is None:
             before = self.records[index - 1]
             found, trust = motion.global_motion(
-                record.small, before.small, ignore_a=record.blocked, ignore_b=before.blocked
+                record.small,
+                before.small,
+                ignore_a=record.blocked,
+                ignore_b=before.blocked,
+                patch_px=PATCH,
             )
             if not _plausible(found, self.small_size):
                 found, trust = np.eye(3), 0.0
@@ -214,6 +223,7 @@ class Window:
                     ignore_a=np.asarray(record.blocked | (self.moving(index) > 0)),
                     ignore_b=np.asarray(before.blocked | (self.moving(index - LEAP) > 0)),
                     guess=guess,
+                    patch_px=PATCH,
                 )
                 w, h = self.small_size
                 change = np.asarray(np.linalg.inv(guess) @ found, np.float64)
@@ -259,18 +269,28 @@ class Window:
         to_a = self._shrunk(self.link(low + 1))
         camera_back = motion.homography_flow(to_a, h, w)
         camera_there = motion.homography_flow(np.asarray(np.linalg.inv(to_a), np.float64), h, w)
-        if _still(to_a, self.small_size):
-            there, back = motion.dense_flow(a.small, b.small), motion.dense_flow(b.small, a.small)
-        else:
-            there = camera_there + _residual_flow(a, b, camera_there)
-            back = camera_back + _residual_flow(b, a, camera_back)
-        a.forward, a.stray, reliable = _background_flow(there, back, camera_there, a.blocked)
-        b.backward, stray, reliable_back = _background_flow(back, there, camera_back, b.blocked)
+        still = _still(to_a, self.small_size)
+
+        def flow(one: Record, other: Record, camera: Flow) -> Flow:
+            if still:
+                return motion.dense_flow(one.small, other.small)
+            return camera + _residual_flow(one, other, camera)
+
+        def background(
+            one: Record, other: Record, camera: Flow, way: Flow, home: Flow
+        ) -> tuple[Steps, npt.NDArray[np.uint8], Mask, Floats]:
+            extra, stray, reliable = _background_flow(way, home, camera, one.blocked)
+            off = np.asarray(stray / STRAY, np.float32)
+            found = movers.evidence(one.small, other.small, way, camera, off, reliable)
+            return extra, stray, reliable, found
+
+        there, back = _both(flow, (a, b, camera_there), (b, a, camera_back))
+        on_a, on_b = (a, b, camera_there, there, back), (b, a, camera_back, back, there)
+        seen_a, seen_b = _both(background, on_a, on_b)
+        a.forward, a.stray, reliable, now = seen_a
+        b.backward, stray, reliable_back, now_back = seen_b
         if b.stray is None:
             b.stray = stray
-        off, off_back = (np.asarray(steps / STRAY, np.float32) for steps in (a.stray, stray))
-        now = movers.evidence(a.small, b.small, there, camera_there, off, reliable)
-        now_back = movers.evidence(b.small, a.small, back, camera_back, off_back, reliable_back)
         past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
         total = np.clip(past + now, -3, 3)
         if a.evidence is None:
@@ -281,8 +301,8 @@ class Window:
         moving_back = movers.moving(b.evidence.astype(np.float32), b.small, b.blocked)
         b.moving = moving_back.astype(np.uint8) * 255
         seen, seen_back = moving & reliable & a.near, moving_back & reliable_back & b.near
-        ahead = movers.carry_on(there - camera_there, np.asarray(seen))
-        behind = movers.carry_on(back - camera_back, np.asarray(seen_back))
+        extra_a, extra_b = (there - camera_there, seen), (back - camera_back, seen_back)
+        ahead, behind = _both(movers.carry_on, extra_a, extra_b)
         a.others_forward = None if ahead is None else _steps(ahead)
         b.others_backward = None if behind is None else _steps(behind)
         a.told = a.told if a.told is not None else _told(a.evidence)
@@ -358,6 +378,12 @@ class Window:
             at = np.asarray(project(link, at) + moved, np.float32)
             index += step
             yield index, at
+
+
+def _both(work: Callable[..., _T], *arguments: tuple[object, ...]) -> list[_T]:
+    """Do the same with two sets of arguments at once; OpenCV lets other threads run."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda given: work(*given), arguments))
 
 
 def _residual_flow(a: Record, b: Record, camera: Flow) -> Flow:
