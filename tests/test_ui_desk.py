@@ -6,11 +6,14 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, get_args
 
 import clips
@@ -130,7 +133,7 @@ def test_who_waits_is_told_the_place_and_may_leave(desk: Desk, clip: Path) -> No
     assert told["job"]["place"] == 1
     second = marked(desk, CID, clip)
     with pytest.raises(QueueFull, match="as many jobs"):
-        desk.start(second, "Follow", lambda job: handlers.track(second, desk.shelf.get({}), job))
+        desk.start(second, lambda job: handlers.track(second, desk.shelf.get({}), job))
     assert second.job is None
 
 
@@ -303,20 +306,33 @@ def test_strangers_get_less() -> None:
 
 
 def test_the_start_cleans_up_after_pages_that_were_killed(tmp_path: Path) -> None:
-    dead, living, young = (tmp_path / f"inpainterz-page-{n}" for n in ("dead", "living", "young"))
-    for folder in (dead, living, young):
+    """A page in another process lives until it is killed; one of this process is alive too."""
+    dead, living, young, other = (
+        tmp_path / f"inpainterz-page-{n}" for n in ("dead", "living", "young", "other")
+    )
+    for folder in (dead, living, young, other):
         folder.mkdir()
-    (dead / "jobs" / "run-1").mkdir(parents=True)
-    (dead / "jobs" / "run-1" / "alive").touch()
     (dead / "tab-1").mkdir()
     (dead / "tab-1" / "source.mp4").write_bytes(b"somebody's clip")
     (tmp_path / "inpainterz-page-link").symlink_to(living)
+    code = (
+        "import sys; from pathlib import Path; from inpainterz.ui.desk import Desk\n"
+        "from inpainterz.ui.shelf import Shelf; desk = Desk(Path(sys.argv[1]), Shelf())\n"
+        "print('up', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(other)]
     desk = Desk(living, Shelf())
     try:
-        for folder in (dead, living):
-            os.utime(folder, (1, 1))
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as child:
+            assert child.stdout is not None and child.stdout.readline() == "up\n"
+            for folder in (dead, living, other):
+                os.utime(folder, (1, 1))
+            assert clean_up(tmp_path) == 1
+            assert not dead.exists() and living.is_dir() and young.is_dir() and other.is_dir()
+            child.kill()
+        os.utime(other, (1, 1))
         assert clean_up(tmp_path) == 1
-        assert not dead.exists() and living.is_dir() and young.is_dir()
+        assert not other.exists()
         assert desk.open(ANN).folder.is_dir()
     finally:
         desk.close()

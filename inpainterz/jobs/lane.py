@@ -1,16 +1,14 @@
 """Lanes: long work of several users, one job at a time on each device, fair and cancellable.
 
 A web page must not do long work in its event handlers: a closed tab would end it, and many tabs
-would run at once. Here work is submitted, watched by its id, and goes on whoever watches:
+would run at once. Here work is submitted, asked after by its id, and goes on whoever looks:
 
-    lanes = Lanes(root)
-    job = lanes.submit(owner, work, title="Remove the walker")   # work(ticket) runs in the lane
-    for status in lanes.watch(job, owner): ...                   # closing this only stops looking
-    lanes.status(job, owner).place; lanes.picture(job, owner); lanes.cancel(job, owner)
-    lanes.result(job, owner)                                     # what work(ticket) returned
+    lanes = Lanes()
+    job = lanes.submit(owner, work)        # work(check) runs in the lane
+    lanes.status(job, owner).place; lanes.cancel(job, owner); lanes.wait(job, owner)
 
-No frame is ever kept but the newest picture, as bytes. Ids are unguessable, and are answered to
-their owner only: for everybody else there is no such job.
+What the work makes, and how far it is, lies with who submitted it. Ids are unguessable, and are
+answered to their owner only: for everybody else there is no such job.
 """
 
 from __future__ import annotations
@@ -18,19 +16,15 @@ from __future__ import annotations
 import ctypes
 import hmac
 import logging
-import os
 import secrets
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from inpainterz.errors import InpainterzError, JobNotFound, OptionError, QueueFull
-from inpainterz.types import Step
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +37,7 @@ PATIENCE_SECONDS = 0.8
 """How long cancelled work may take to notice by itself before it is interrupted."""
 
 SWEEP_SECONDS = 30.0
-"""How often an idle lane looks for results that are too old."""
+"""How often an idle lane looks for jobs that are too old."""
 
 
 class Cancelled(BaseException):
@@ -60,7 +54,7 @@ class Limits:
     waiting_per_owner: int = 3
     waiting_total: int = 20
     keep_seconds: float = 3600.0
-    """How long a job that ended is kept, with its folder."""
+    """How long a job that ended can be asked after."""
 
     def __post_init__(self) -> None:
         if self.running_per_owner < 1:
@@ -73,26 +67,11 @@ class Limits:
 class Status:
     """How a job is at one moment; plain data."""
 
-    id: str
-    title: str
     state: State
     place: int | None
     """While waiting: 1 = it is the next to run."""
     waiting: int
     """How many jobs wait in all."""
-    stage: str
-    done: int
-    total: int | None
-    """`done` of `total` frames of the stage; None = nobody knows yet."""
-    eta_seconds: float | None
-    """Until the job ends where the work said what to expect (`Ticket.expect`), else until the
-    stage ends; None = nobody knows yet."""
-    seconds: float
-    """Since it began to run."""
-    frame: int | None
-    """Which frame the newest picture shows."""
-    pictures: int
-    """Counts pictures: another number, another picture."""
     sentence: str
     """Why it failed, for people; empty otherwise."""
     cancelling: bool = False
@@ -103,40 +82,12 @@ class Status:
         return self.state in ENDED
 
 
-class Ticket:
-    """What the work sees of its job. `step` is a `inpainterz.types.Progress`."""
+Check: TypeAlias = Callable[[], None]
+"""Raises Cancelled when the job was cancelled; to be called between any two slow things."""
 
-    def __init__(self, lanes: Lanes, job: _Job) -> None:
-        self._lanes, self._job = lanes, job
-
-    @property
-    def folder(self) -> Path:
-        """The job's own folder, 0700; deleted with the job."""
-        return self._job.folder
-
-    def check(self) -> None:
-        """Raises Cancelled when the job was cancelled; call it between any two slow things."""
-        if self._job.cancel_asked:
-            raise Cancelled
-
-    def step(self, step: Step) -> None:
-        """Say how far the work is. Raises Cancelled, as `check` does."""
-        self.check()
-        self._lanes._note(self._job, step)
-
-    def show(self, picture: bytes, frame: int | None = None) -> None:
-        """Keep `picture` (encoded, such as a JPEG) as the newest, of frame number `frame`."""
-        self._job.picture, self._job.frame = picture, frame
-        self._job.pictures += 1
-
-    def expect(self, seconds: Mapping[str, float]) -> None:
-        """Say how long each stage is expected to take, in the order of the work."""
-        self._job.expected = dict(seconds)
-
-
-Work: TypeAlias = Callable[[Ticket], Any]
-"""Runs in the lane's thread. What it returns is the job's result; an `InpainterzError` becomes
-the sentence of a failed job. It must close what it opens, also when Cancelled is raised."""
+Work: TypeAlias = Callable[[Check], None]
+"""Runs in the lane's thread. An `InpainterzError` becomes the sentence of a failed job. It must
+close what it opens, also when Cancelled is raised."""
 
 
 @dataclass(slots=True, eq=False)
@@ -144,24 +95,12 @@ class _Job:
     id: str
     owner: str
     device: str
-    title: str
-    folder: Path
     work: Work | None
     number: int
     state: State = "waiting"
-    stage: str = ""
-    done: int = 0
-    total: int | None = None
-    stage_began: float = 0.0
-    began: float = 0.0
     ended: float = 0.0
-    expected: dict[str, float] = field(default_factory=dict)
-    picture: bytes | None = None
-    frame: int | None = None
-    pictures: int = 0
     sentence: str = ""
     cancel_asked: bool = False
-    result: Any = None
     thread: int = 0
     """Ident of the thread that works on it; 0 = nobody does."""
     gate: threading.Lock = field(default_factory=threading.Lock)
@@ -176,8 +115,6 @@ class Lanes:
     another owner's name an id is as unknown as one that never was.
 
     Args:
-        root: a folder for jobs' folders. What an earlier process left there is deleted; what a
-            process that lives has there is left alone.
         devices: a lane each; the same name twice is an error.
         limits: of the queue.
         clock: monotonic seconds.
@@ -188,7 +125,6 @@ class Lanes:
 
     def __init__(
         self,
-        root: Path,
         *,
         devices: Sequence[str] = ("cpu",),
         limits: Limits = Limits(),
@@ -203,10 +139,6 @@ class Lanes:
         self._served: dict[str, int] = {}  # owner -> when last served, as a count
         self._numbers = 0
         self._closed = False
-        self._root = Path(root)
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        clean_up(self._root)
-        self._folder, self._alive = _own_folder(self._root)
         self._threads = [
             threading.Thread(target=self._run, args=(device,), name=f"lane-{device}", daemon=True)
             for device in devices
@@ -223,13 +155,12 @@ class Lanes:
 
     # ------------------------------------------------------------ asking
 
-    def submit(self, owner: str, work: Work, *, title: str = "", device: str | None = None) -> str:
+    def submit(self, owner: str, work: Work, *, device: str | None = None) -> str:
         """Queue work for `owner`; returns at once.
 
         Args:
             owner: who may ask for it later: an unguessable name that is no one else's.
             work: see `Work`.
-            title: for people.
             device: which lane; default: the one with the fewest jobs.
 
         Returns:
@@ -266,10 +197,8 @@ class Lanes:
                     load[job.device] += 1
                 device = min(self._devices, key=lambda d: load[d])
             name = secrets.token_hex(16)
-            folder = self._folder / f"job-{secrets.token_hex(16)}"  # the id is not in any path
-            folder.mkdir(mode=0o700)
             self._numbers += 1
-            self._jobs[name] = _Job(name, owner, device, title, folder, work, self._numbers)
+            self._jobs[name] = _Job(name, owner, device, work, self._numbers)
             self._changed.notify_all()
             return name
 
@@ -277,30 +206,6 @@ class Lanes:
         """How a job is. Raises JobNotFound."""
         with self._changed:
             return self._status(self._find(job, owner))
-
-    def jobs(self, owner: str) -> list[Status]:
-        """All jobs of an owner that are kept, the oldest first."""
-        with self._changed:
-            mine = [j for j in self._jobs.values() if _same(j.owner, owner)]
-            return [self._status(j) for j in sorted(mine, key=lambda j: j.number)]
-
-    def picture(self, job: str, owner: str) -> bytes | None:
-        """The newest picture that the work showed. Raises JobNotFound."""
-        with self._changed:
-            return self._find(job, owner).picture
-
-    def folder(self, job: str, owner: str) -> Path:
-        """The job's folder; gone when the job is forgotten. Raises JobNotFound."""
-        with self._changed:
-            return self._find(job, owner).folder
-
-    def result(self, job: str, owner: str) -> Any:
-        """What the work returned. Raises JobNotFound also when it is not done."""
-        with self._changed:
-            found = self._find(job, owner)
-            if found.state != "done":
-                raise JobNotFound("this job has no result", "Wait until it is done")
-            return found.result
 
     def wait(self, job: str, owner: str, timeout: float | None = None) -> Status:
         """Wait until a job ended, or `timeout` seconds; how it is then. Raises JobNotFound."""
@@ -313,24 +218,11 @@ class Lanes:
                     return status
                 self._changed.wait(left)
 
-    def watch(self, job: str, owner: str, *, every: float = 0.4) -> Iterator[Status]:
-        """Yield how a job is, now and at most every so many seconds, until it ended.
-
-        Closing the iterator only ends the watching. Raises JobNotFound, also when the job was
-        forgotten meanwhile.
-        """
-        while True:
-            status = self.status(job, owner)
-            yield status
-            if status.ended:
-                return
-            self.wait(job, owner, every)
-
     # ------------------------------------------------------------ telling
 
     def cancel(self, job: str, owner: str) -> Status:
         """End a job. A waiting one is gone at once; a running one ends at its next `check`, or is
-        interrupted after `PATIENCE_SECONDS`. Its folder is emptied. One that ended stays as it is.
+        interrupted after `PATIENCE_SECONDS`. One that ended stays as it is.
 
         Raises:
             JobNotFound: there is no such job of this owner.
@@ -341,25 +233,15 @@ class Lanes:
             return self._status(found)
 
     def forget(self, job: str, owner: str) -> None:
-        """Cancel a job if it runs, and delete all that is kept of it. Raises JobNotFound."""
+        """Cancel a job if it has not ended, and know it no more. Raises JobNotFound."""
         with self._changed:
             found = self._find(job, owner)
             self._cancel(found)
             found.owner = ""  # nobody's: it is swept as soon as it ended
         self.sweep()
 
-    def leave(self, owner: str) -> None:
-        """Forget all jobs of an owner."""
-        with self._changed:
-            for found in self._jobs.values():
-                if _same(found.owner, owner):
-                    self._cancel(found)
-                    found.owner = ""
-            self._served.pop(owner, None)
-        self.sweep()
-
     def sweep(self) -> int:
-        """Delete what ended longer than `Limits.keep_seconds` ago; how many that were."""
+        """Forget what ended longer than `Limits.keep_seconds` ago; how many that were."""
         with self._changed:
             now = self._clock()
             old = [
@@ -369,12 +251,10 @@ class Lanes:
             ]
             for job in old:
                 del self._jobs[job.id]
-        for job in old:
-            shutil.rmtree(job.folder, ignore_errors=True)
         return len(old)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Cancel everything, wait for the threads, delete the folders."""
+        """Cancel everything and wait for the threads."""
         with self._changed:
             self._closed = True
             for job in self._jobs.values():
@@ -383,8 +263,6 @@ class Lanes:
         end = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._alive.close()
 
     # ------------------------------------------------------------ the queue
 
@@ -396,20 +274,10 @@ class Lanes:
 
     def _status(self, job: _Job) -> Status:
         order = self._order()
-        now = self._clock()
         return Status(
-            id=job.id,
-            title=job.title,
             state=job.state,
             place=order.index(job) + 1 if job.state == "waiting" else None,
             waiting=len(order),
-            stage=job.stage,
-            done=job.done,
-            total=job.total,
-            eta_seconds=_eta(job, now) if job.state == "running" else None,
-            seconds=0.0 if not job.began else (job.ended or now) - job.began,
-            frame=job.frame,
-            pictures=job.pictures,
             sentence=job.sentence,
             cancelling=job.cancel_asked and job.state == "running",
         )
@@ -457,13 +325,13 @@ class Lanes:
                 self.sweep()
                 continue
             state: State = "cancelled"
-            sentence, result = "", None
+            sentence = ""
             with suppress(Cancelled):  # it may strike an instant after the work has ended
-                state, sentence, result = self._work(job)
+                state, sentence = self._work(job)
             with job.gate:  # from here on nothing strikes: at most one did
                 job.thread = 0
                 _interrupt(threading.get_ident(), None)
-            self._end(job, state, sentence, result)
+            self._end(job, state, sentence)
 
     def _take(self, device: str) -> _Job | None:
         """The next job of a lane, marked as running; None: time to look for other things."""
@@ -475,41 +343,39 @@ class Lanes:
             if job is None or self._closed:
                 return None
             job.state = "running"
-            job.began = job.stage_began = self._clock()
             self._served[job.owner] = max(self._served.values(), default=0) + 1
             self._changed.notify_all()
             return job
 
-    def _work(self, job: _Job) -> tuple[State, str, Any]:
+    def _work(self, job: _Job) -> tuple[State, str]:
+        def check() -> None:
+            if job.cancel_asked:  # without the lock: see `_Job.gate`
+                raise Cancelled
+
         assert job.work is not None
         try:
             with job.gate:
                 job.thread = threading.get_ident()
-            return "done", "", job.work(Ticket(self, job))
+            job.work(check)
+            return "done", ""
         except Cancelled:
-            return "cancelled", "", None
+            return "cancelled", ""
         except InpainterzError as error:
             log.info("a job failed: %s", error)
-            return "failed", str(error), None
+            return "failed", str(error)
         except MemoryError:
             log.warning("a job ran out of memory")
-            return "failed", "memory ran out. Try a shorter or smaller clip.", None
+            return "failed", "memory ran out. Try a shorter or smaller clip."
         except Exception:
             log.exception("a job failed")
-            return "failed", "something went wrong here. Try again.", None
+            return "failed", "something went wrong here. Try again."
 
-    def _end(self, job: _Job, state: State, sentence: str, result: Any) -> None:
+    def _end(self, job: _Job, state: State, sentence: str) -> None:
         with self._changed:
-            if job.cancel_asked:
-                state, sentence, result = "cancelled", "", None
             job.work = None  # with it goes all that it held
-        if state != "done":
-            _empty(job.folder)
-        with self._changed:
-            if state != "done":
-                job.picture = None
-            job.state, job.sentence, job.result = state, sentence, result
-            job.ended = self._clock()
+            if job.cancel_asked:
+                state, sentence = "cancelled", ""
+            job.state, job.sentence, job.ended = state, sentence, self._clock()
             self._changed.notify_all()
 
     def _cancel(self, job: _Job) -> None:
@@ -518,7 +384,6 @@ class Lanes:
         job.cancel_asked = True
         if job.state == "waiting":
             job.state, job.ended, job.work = "cancelled", self._clock(), None
-            _empty(job.folder)
             self._changed.notify_all()
             return
         impatient = threading.Timer(PATIENCE_SECONDS, self._strike, (job,))
@@ -531,83 +396,12 @@ class Lanes:
             if job.thread:
                 _interrupt(job.thread, Cancelled)
 
-    def _note(self, job: _Job, step: Step) -> None:
-        # without the lock: see `_Job.gate`
-        if step.stage != job.stage:
-            job.stage, job.stage_began = step.stage, self._clock()
-        job.done, job.total = step.done, step.total
-
-
-def clean_up(root: Path) -> int:
-    """Delete what processes that are gone left in a folder of lanes; how many they were."""
-    gone = 0
-    for folder in root.glob("run-*"):
-        if folder.is_symlink() or not folder.is_dir():
-            continue
-        with suppress(OSError):
-            with (folder / "alive").open("ab") as alive:
-                if not _lock(alive):
-                    continue  # its process lives
-            shutil.rmtree(folder, ignore_errors=True)
-            gone += 1
-    return gone
-
-
-def _own_folder(root: Path) -> tuple[Path, IO[bytes]]:
-    """A new folder for this process, and a file that is locked as long as it lives."""
-    folder = root / f"run-{secrets.token_hex(8)}"
-    fresh = root / f".{folder.name}"  # not found by `clean_up` before it is locked
-    fresh.mkdir(mode=0o700)
-    alive = (fresh / "alive").open("ab")
-    _lock(alive)
-    fresh.rename(folder)
-    return folder, alive
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed or the process ends; False: another one holds it."""
-    if os.name != "posix":
-        return True  # Windows itself keeps an open file from being deleted
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
 
 def _same(a: str, b: str) -> bool:
     return bool(a) and hmac.compare_digest(a.encode(), b.encode())
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _interrupt(thread: int, error: type[BaseException] | None) -> None:
     """Raise `error` in a thread before its next line of Python; None takes back one that waits."""
     wanted = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), wanted)
-
-
-def _eta(job: _Job, now: float) -> float | None:
-    spent = now - job.stage_began
-    share = job.done / job.total if job.total else 0.0
-    expected = job.expected.get(job.stage)
-    if share > 0 and (spent > 1 or expected is None):
-        whole = spent / share
-        if expected:  # at first the expectation counts, more and more what was measured
-            whole = share * whole + (1 - share) * expected
-        left = max(0.0, whole - spent)
-    elif expected is not None:
-        left = max(0.0, expected - spent)
-    else:
-        return None
-    stages = list(job.expected)
-    later = stages[stages.index(job.stage) + 1 :] if job.stage in stages else []
-    return left + sum(job.expected[s] for s in later)

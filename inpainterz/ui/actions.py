@@ -217,7 +217,7 @@ class Actions:
     def _track(self, session: Session, told: Told) -> None:
         handlers.check_track(session)
         engines = self._fitted(session, "track")
-        self._desk.start(session, "Follow", lambda job: handlers.track(session, engines, job))
+        self._desk.start(session, lambda job: handlers.track(session, engines, job))
 
     def _remove(self, session: Session, told: Told) -> None:
         handlers.check_remove(session)
@@ -228,26 +228,22 @@ class Actions:
         write = WriteOptions(crf=settings.crf)
         self._desk.start(
             session,
-            "Remove",
             lambda job: handlers.remove(session, engines, fill, write, job, part=part),
         )
 
     def _preview(self, session: Session, told: Told) -> None:
         handlers.check_remove(session)
         engines, fill = self._fitted(session, "inpaint"), session.settings.fill
-        self._desk.start(
-            session, "Preview", lambda job: handlers.preview(session, engines, fill, job)
-        )
+        self._desk.start(session, lambda job: handlers.preview(session, engines, fill, job))
 
     def _play(self, session: Session, told: Told) -> None:
         if handlers.film_of(session) is None:
-            self._desk.start(session, "Play", lambda job: handlers.make_film(session, job))
+            self._desk.start(session, lambda job: handlers.make_film(session, job))
 
     def _things(self, session: Session, told: Told) -> None:
         what = handlers.check_search(session, told.get("what"))
         self._desk.start(
             session,
-            "Look",
             lambda job: handlers.find_things(
                 session, lambda: self._desk.shelf.detector(what), what, job
             ),
@@ -303,4 +299,4 @@ class Actions:
         known = {c.weights for c in (*shelf.choices(), *shelf.detectors()) if c.weights}
         if not isinstance(name, str) or name not in known:
             raise OptionError("there are no such weights", "Choose some of the list")
-        self._desk.start(session, f"Fetch {name}", lambda job: fetch_weights(session, name, job))
+        self._desk.start(session, lambda job: fetch_weights(session, name, job))

@@ -17,13 +17,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from inpainterz import weights
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError, WeightsMissing
 from inpainterz.jobs import lane
-from inpainterz.jobs.lane import Lanes, Ticket
+from inpainterz.jobs.lane import Check, Lanes
 from inpainterz.segment.cache import EmbeddingCache
-from inpainterz.types import Step
 from inpainterz.ui import handlers
 from inpainterz.ui.session import Job, Session
 from inpainterz.ui.shelf import Shelf
@@ -35,6 +35,9 @@ SORRY = "Something went wrong on our side. Try again; if it stays so, the log sa
 
 FOLDER_PREFIX = "inpainterz-page-"
 """What the name of a page's temporary folder begins with."""
+
+ALIVE = "alive"
+"""Name of the file in it that is locked as long as the page lives."""
 
 BEGINNING_SECONDS = 120.0
 """A folder younger than that may be of a page that just begins."""
@@ -92,11 +95,13 @@ class Desk:
         """Begin with nothing.
 
         Args:
-            root: an empty folder for sessions, uploads and jobs.
+            root: an empty folder for sessions and uploads.
             shelf: the engines.
             limits: what may be asked.
         """
         self.root, self.shelf, self.limits = root, shelf, limits
+        self._alive = (root / ALIVE).open("ab")
+        _lock(self._alive)
         self.uploads = root / "uploads"
         self.uploads.mkdir(mode=0o700, exist_ok=True)
         self.segmenting = threading.Lock()
@@ -106,11 +111,10 @@ class Desk:
         self._tickets: dict[str, tuple[str, str]] = {}  # session id -> job of the lanes, its owner
         self._lock = threading.Lock()
         self._lanes = Lanes(
-            root / "jobs",
             limits=lane.Limits(
                 waiting_per_owner=limits.waiting_per_owner,
                 waiting_total=limits.waiting,
-                keep_seconds=60.0,  # results lie with the session
+                keep_seconds=60.0,
             ),
         )
         self._ended = threading.Event()
@@ -124,6 +128,7 @@ class Desk:
         self._lanes.close()
         for session in self._all():
             self._drop(session)
+        self._alive.close()
 
     # ------------------------------------------------------------ sessions
 
@@ -189,14 +194,12 @@ class Desk:
     def start(
         self,
         session: Session,
-        title: str,
         make: Callable[[Job], handlers.Steps],
     ) -> None:
         """Have work done in the lane, which goes on whoever looks.
 
         Args:
             session: it is done on; its `job` says how far it is.
-            title: for people.
             make: the work, given its job; it must set `session.job` to None when it ends.
 
         Raises:
@@ -209,11 +212,11 @@ class Desk:
                 raise InputError("something is still running", "Wait until it is done, or cancel")
             job = session.job = Job("queue", started=time.monotonic())
 
-            def work(ticket: Ticket) -> None:
+            def work(check: Check) -> None:
                 try:
                     with closing(make(job)) as steps:
                         for _ in steps:
-                            ticket.step(Step(job.work, job.done, job.total))
+                            check()
                 except InpainterzError as error:
                     session.notice = sentence(session, error)
                     job.failed = True
@@ -230,7 +233,7 @@ class Desk:
                         session.close()
 
             try:
-                number = self._lanes.submit(owner, work, title=title)
+                number = self._lanes.submit(owner, work)
             except InpainterzError:
                 session.job = None
                 raise
@@ -323,7 +326,7 @@ class Desk:
 def clean_up(parent: Path) -> int:
     """Delete what pages that were killed left in a folder of temporary files; how many they were.
 
-    A page that lives holds a lock in its lanes' folder; one that begins is left alone.
+    A page that lives holds a lock in its folder; one that begins is left alone.
     """
     gone = 0
     for folder in parent.glob(f"{FOLDER_PREFIX}*"):
@@ -334,14 +337,27 @@ def clean_up(parent: Path) -> int:
             )
             if not mine or time.time() - state.st_mtime < BEGINNING_SECONDS:
                 continue
-            lane.clean_up(folder / "jobs")
-            if any((folder / "jobs").glob("run-*")):
-                continue
+            with (folder / ALIVE).open("ab") as alive:
+                if not _lock(alive):
+                    continue
             shutil.rmtree(folder)
             gone += 1
         except OSError:
             continue  # somebody else was faster
     return gone
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed or the process ends; False: another one holds it."""
+    if os.name != "posix":
+        return True  # Windows itself keeps an open file from being deleted
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def fetch_weights(session: Session, name: str, job: Job) -> handlers.Steps:

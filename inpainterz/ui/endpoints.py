@@ -212,7 +212,6 @@ class Endpoints:
             session.notice = ""
             self._desk.start(
                 session,
-                "Remove",
                 lambda made: handlers.track_and_remove(session, engines, fill, made),
             )
             return self._status(session)
