@@ -6,7 +6,7 @@ background is what most candidates agree on and what continues the surroundings.
 shows is completed once and then carried along the background's motion, so that it stays still.
 Another thing that moves and is partly hidden by the hole is a layer of its own before the scene
 (see `inpaint.movers`): it is followed along its own motion and put back over the background.
-In the end each fill is averaged with its neighbours in time along the motion (`inpaint.steady`).
+In the end each fill is averaged with past and future along the motion (`inpaint.steady`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,6 @@ from inpainterz.types import Frame, Inpainted, Mask, Origin
 
 STEADY = 0.5
 """How much of the outline of a moving thing is kept from the frame before."""
-
-
-PASSES = 2
-"""How often fills are averaged in time; the second time only where they are unsure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +112,15 @@ class _Shot:
         # image, hole and guard at source size; masks, pictures and four flows of the small size
         w, h = self.window.small_size
         frame_bytes = size[0] * size[1] * 5 + w * h * 28
-        held_bytes = size[0] * size[1] * 6 * PASSES * (2 * steady.REACH + 1)
+        held_bytes = size[0] * size[1] * (6 * (steady.DELAY + 1) + 20)
         affordable = max(2, ((options.memory_mb << 20) - held_bytes) // frame_bytes - 1)
         total = options.lookahead_frames + options.reach_frames
         share = min(1.0, affordable / max(1, total))
         ahead = int(options.lookahead_frames * share)
         # a fill waits for those that it is averaged with
-        delay = min(steady.REACH, ahead // (2 * PASSES))
-        self.passes = [
-            steady.Steadier(
-                delay,
-                margin_px=options.margin_px,
-                flow_side_px=options.motion_side_px,
-                doubtful=number > 0,
-            )
-            for number in range(PASSES)
-        ]
-        self.ahead = ahead - PASSES * delay
+        delay = min(steady.DELAY, ahead // 2)
+        self.steadier = steady.Steadier(delay, flow_side_px=options.motion_side_px)
+        self.ahead = ahead - delay
         self.back = int(options.reach_frames * share)
         self.scene: Layer | None = None
         """What was behind the hole and behind other things in the frame that was filled last."""
@@ -147,22 +135,12 @@ class _Shot:
             not self.window.records[self.next].hole.any()
             or len(self.window.records) - 1 - self.next >= self.ahead
         ):
-            yield from self._steadied(*self._pop())
+            yield from self.steadier.take(*self._pop())
 
     def finish(self) -> Iterator[Inpainted]:
         while self.next < len(self.window.records):
-            yield from self._steadied(*self._pop())
-        for number, last in enumerate(self.passes):
-            for result, hole in last.finish():
-                yield from self._steadied(result, hole, number + 1)
-
-    def _steadied(self, result: Inpainted, hole: Mask, number: int = 0) -> Iterator[Inpainted]:
-        """Hand a filled frame to a pass, and what comes out of it to the next."""
-        if number == len(self.passes):
-            yield result
-            return
-        for done, its_hole in self.passes[number].take(result, hole):
-            yield from self._steadied(done, its_hole, number + 1)
+            yield from self.steadier.take(*self._pop())
+        yield from self.steadier.finish()
 
     def _pop(self) -> tuple[Inpainted, Mask]:
         """Fill the next frame."""

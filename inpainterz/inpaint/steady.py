@@ -1,168 +1,286 @@
 """The last step of the fill: fills of neighbouring frames agree with each other and the picture.
 
-Each frame's fill was chosen by itself, so small errors of place and choice flicker. Here a fill is
-averaged with what the frames next to it show at the same spot, found by the dense flow between
-the finished pictures, as in blind temporal smoothing (Lang et al., Practical Temporal Consistency
-for Image-Based Graphics Applications, ACM Transactions on Graphics 31(4), 2012). True
-pixels that come out from under the hole count more than filled ones.
+Each frame's fill was chosen by itself, so errors of place and choice flicker. Here a fill is seen
+as a noisy measurement of one picture that moves: a filter that runs forward in time and one that
+runs backward over the next few frames tell what the neighbours say, and the fill is averaged with
+both (the two-filter smoother of Fraser and Potter, The Optimum Linear Smoother as a Combination of
+Two Optimum Linear Filters, IEEE Transactions on Automatic Control 14(4), 1969, along the motion as
+in Lang et al., Practical Temporal Consistency for Image-Based Graphics Applications, ACM
+Transactions on Graphics 31(4), 2012). True pixels that come out from under the hole count most.
+
+The motion under a hole is spread from around it and from where the fill is sure: motion measured
+on a fill that flickers follows the flicker, and would keep it. It counts only where the spread one
+misses the picture by far.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from inpainterz import motion
 from inpainterz.inpaint.background import Box, boxes, look
-from inpainterz.inpaint.blend import Floats, level_gap
-from inpainterz.types import Frame, Image, Inpainted, Mask
+from inpainterz.inpaint.blend import Floats, diffuse, level_gap
+from inpainterz.types import Flow, Frame, Image, Inpainted, Mask
 
-REACH = 2
-"""Frames before and after that are averaged."""
-LEVELS = 60.0
+OVERLAP = 3
+"""Frames that the backward filter starts behind those that come out."""
+CHUNK = 5
+"""Frames that come out at once, so that the backward filter runs little more than once a frame."""
+DELAY = CHUNK + OVERLAP - 1
+"""Frames that a filled one waits for if there is room for them."""
+LEVELS = 200.0
 """A neighbour that differs by this much around a pixel counts for a third."""
-TRUE = 3.0
-"""How much more a pixel counts that was not filled."""
+LOOSE = 4.0
+"""What a neighbour's word weighs at most, sure fills of one frame being 1."""
+DOUBT = 0.6
+"""What a fill weighs that is not sure at all."""
+TRUE = 50.0
+"""What a pixel weighs that was not filled."""
+GUARD = 3
+"""Pixels so close to a hole may still show what is removed."""
+BESIDE = 2.0
+"""What they weigh."""
+SURE = 0.8
+"""Confidence from which the motion of a fill is believed."""
+RIM = 3
+"""Pixels around a doubtful fill, of the flow's picture, where the flow goes with it."""
+EDGE = 4
+"""Pixels around a hole that are looked at with it."""
+
+MUCH = 1.5
+"""The flow of the fill itself counts where the spread one misses the picture by this much more,"""
+LEAST = 3.0
+"""and by this many levels at least."""
+Grey = npt.NDArray[np.uint8]
+Half = npt.NDArray[np.float16]
+
+
+@dataclass(slots=True, eq=False)
+class _Word:
+    """What a filter says of a box: pixels (h, w, 3) and what they weigh (h, w)."""
+
+    pixels: Image
+    weight: Half
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A frame on its way out."""
+
+    result: Inpainted
+    hole: Mask
+    boxes: list[Box]
+    grey: Grey
+    """(h, w) luma at the size that flow is measured at."""
+    sure: Mask
+    """(h, w) at that size, where the flow is believed."""
+    onward: Half | None = None
+    """(h, w, 2) flow to the next frame, small pixels; None where it is not needed."""
+    words: list[_Word | None] = field(default_factory=list)
+    """What the past says of each box."""
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    """A frame as a filter leaves it: pixels (H, W, 3), and what each weighs (H, W)."""
+
+    pixels: Image
+    weight: Floats
 
 
 class Steadier:
     """Frames of one shot on their way out, each held until those that it is averaged with are in.
 
     Args:
-        delay: frames that a filled one waits for, at most `REACH`; before it, `REACH` count.
-        margin_px, flow_side_px: see `steadied`.
-        doubtful: average only as far as the fill is not sure.
+        delay: frames that a filled one waits for at most; the past always counts.
+        flow_side_px: flow is measured with the longer side of the frame reduced to this.
     """
 
-    def __init__(
-        self, delay: int, *, margin_px: int, flow_side_px: int, doubtful: bool = False
-    ) -> None:
+    def __init__(self, delay: int, *, flow_side_px: int) -> None:
         self.delay = delay
-        self.margin_px = margin_px
+        self.overlap = min(OVERLAP, delay // 2)
         self.flow_side_px = flow_side_px
-        self.doubtful = doubtful
-        self.held: deque[tuple[Inpainted, Mask]] = deque()
-        self.out = 0
-        """How many of those held came out; they are kept as neighbours."""
+        self.held: deque[_Held] = deque()
+        self.last: _Held | None = None
+        """The frame that was taken in last."""
+        self.past: _State | None = None
+        """That frame as the forward filter left it."""
 
-    def take(self, result: Inpainted, hole: Mask) -> Iterator[tuple[Inpainted, Mask]]:
-        """Take a filled frame in; yields those that are ready, each with its hole."""
-        self.held.append((result, hole))
+    def take(self, result: Inpainted, hole: Mask) -> Iterator[Inpainted]:
+        """Take a filled frame in with its hole; yields those that are ready."""
+        new = self._prepared(result, hole)
+        if self.last is not None and (hole.any() or self.last.boxes):
+            back = self._flows(self.last, new)
+            if back is not None and self.past is not None:
+                new.words = _heard(self.past, new, back)
+        self.past = _filtered(new, new.words)
+        self.last = new
+        self.held.append(new)
         yield from self._ready(self.delay)
 
-    def finish(self) -> Iterator[tuple[Inpainted, Mask]]:
+    def finish(self) -> Iterator[Inpainted]:
         """Yield the rest."""
         yield from self._ready(0)
 
-    def _ready(self, delay: int) -> Iterator[tuple[Inpainted, Mask]]:
-        while self.out < len(self.held):
-            result, hole = self.held[self.out]
-            if hole.any():
-                if len(self.held) - 1 - self.out < delay:
-                    return
-                result = self._averaged(self.out)
-            self.out += 1
-            yield result, hole
-            while self.out > REACH:
-                self.held.popleft()
-                self.out -= 1
+    def _prepared(self, result: Inpainted, hole: Mask) -> _Held:
+        h, w = hole.shape
+        shrink = min(1.0, self.flow_side_px / max(h, w))
+        size = (max(1, round(w * shrink)), max(1, round(h * shrink)))
+        small = cv2.resize(result.frame.image, size, interpolation=cv2.INTER_AREA)
+        doubted = hole.astype(np.uint8) * 255
+        if result.confidence is not None:
+            doubted[cv2.blur(result.confidence, (5, 5)) >= 255 * SURE] = 0
+        doubted = cv2.resize(doubted, size, interpolation=cv2.INTER_AREA)
+        reach = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
+        sure = cv2.dilate((doubted > 0).astype(np.uint8), reach) == 0
+        found = boxes(hole, EDGE) if hole.any() else []
+        grey = motion.grey(np.asarray(small, np.uint8))
+        return _Held(result, hole, found, grey, np.asarray(sure), words=[None] * len(found))
 
-    def _averaged(self, number: int) -> Inpainted:
-        result, hole = self.held[number]
-        around = [
-            (other.frame.image, mask)
-            for i, (other, mask) in enumerate(self.held)
-            if 0 < abs(i - number) <= REACH
-        ]
-        strength = None
-        if self.doubtful and result.confidence is not None:
-            strength = (1 - result.confidence / 255).astype(np.float32)
-        old = result.frame
-        image = steadied(
-            old.image,
-            hole,
-            around,
-            boxes(hole, self.margin_px),
-            flow_side_px=self.flow_side_px,
-            strength=strength,
-        )
-        done = Frame(image, old.index, old.pts, old.time_base, old.shot)
-        return Inpainted(done, result.origin, result.confidence)
+    def _flows(self, a: _Held, b: _Held) -> Flow | None:
+        """Note the flow from a to b in a if it is needed; return the one from b to a."""
 
+        def flow(pair: tuple[_Held, _Held]) -> Flow | None:
+            start, end = pair
+            if not start.boxes:
+                return None
+            return _completed(start.grey, end.grey, start.sure)
 
-def steadied(
-    image: Image,
-    hole: Mask,
-    neighbours: Sequence[tuple[Image, Mask]],
-    parts: Sequence[Box],
-    *,
-    flow_side_px: int,
-    strength: Floats | None = None,
-) -> Image:
-    """A filled frame with its fill averaged along the motion.
-
-    Args:
-        image: (H, W, 3), filled.
-        hole: (H, W) bool.
-        neighbours: filled frames of the same shot and size, with their holes.
-        parts: rectangles that together hold the hole, with a margin.
-        flow_side_px: flow is measured with the longer side of the frame reduced to this.
-        strength: (H, W) float32 0..1, how much neighbours count; None = fully.
-
-    Returns:
-        (H, W, 3), `image` outside the hole.
-    """
-    done = image.copy()
-    shrink = min(1.0, flow_side_px / max(hole.shape))
-    for box in parts:
-        inside = hole[box.slices]
-        own = image[box.slices].astype(np.float32)
-        guide = _guide(image, box, shrink)
-
-        def seen(
-            other: tuple[Image, Mask], box: Box = box, own: Floats = own, guide: Image = guide
-        ) -> tuple[Floats, Floats]:
-            return _seen(*other, box, own, guide, shrink)
-
-        total, weight = own, np.ones(box.shape, np.float32)
         with ThreadPoolExecutor(2) as pool:
-            for pixels, share in pool.map(seen, neighbours):
-                if strength is not None:
-                    share = share * strength[box.slices]
-                total = total + share[..., None] * pixels
-                weight = weight + share
-        mean = np.clip(np.rint(total / weight[..., None]), 0, 255).astype(np.uint8)
-        done[box.slices][inside] = mean[inside]
+            onward, back = pool.map(flow, ((a, b), (b, a)))
+        a.onward = None if onward is None else onward.astype(np.float16)
+        return back
+
+    def _ready(self, delay: int) -> Iterator[Inpainted]:
+        while self.held:
+            if not self.held[0].boxes:
+                first = self.held.popleft()
+                yield first.result
+                continue
+            if len(self.held) - 1 < delay:
+                return
+            # all but the overlap, or what is left
+            count = max(1, len(self.held) - (self.overlap if delay else 0))
+            done = self._averaged(count)
+            for _ in range(count):
+                self.held.popleft()
+            yield from done
+
+    def _averaged(self, count: int) -> list[Inpainted]:
+        """The first `count` frames held, averaged with what comes before and after them."""
+        done: list[Inpainted] = []
+        future: _State | None = None
+        for number in range(len(self.held) - 1, -1, -1):
+            held = self.held[number]
+            words: list[_Word | None] = [None] * len(held.boxes)
+            if future is not None and held.onward is not None:
+                words = _heard(future, held, held.onward.astype(np.float32))
+            if number < count:
+                done.append(_mixed(held, words))
+            if number:
+                future = _filtered(held, words)
+        return done[::-1]
+
+
+def _completed(a: Grey, b: Grey, sure: Mask) -> Flow:
+    """The flow (h, w, 2) from a to b with what is not believed spread from around it."""
+    flow = motion.dense_flow(a, b, fast=True)
+    done = flow.copy()
+    for box in boxes(np.asarray(~sure), 8):
+        crop = box.slices
+        spread = diffuse(np.ascontiguousarray(flow[crop]), np.ascontiguousarray(sure[crop]))
+        plain = np.asarray(cv2.blur(flow[crop], (9, 9)), np.float32)
+        gap = _misses(a, b, box, spread) - MUCH * _misses(a, b, box, plain)
+        share = np.clip((gap - LEAST) / 4, 0, 1)
+        share = np.where(sure[crop], 0, share)[..., None]
+        done[crop] = spread + share * (plain - spread)
     return done
 
 
-def _guide(image: Image, box: Box, shrink: float) -> Image:
-    """(h, w) luma of a box at the size that flow is measured at."""
-    grey = motion.grey(np.ascontiguousarray(image[box.slices]))
-    if shrink < 1:
-        size = [max(1, round(side * shrink)) for side in box.shape[::-1]]
-        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return grey
+def _misses(a: Grey, b: Grey, box: Box, flow: Flow) -> Floats:
+    """(h, w) levels by which a flow from a to b misses the picture around each pixel of a box."""
+    seen = look(b, np.asarray(box.grid() + flow, np.float32))
+    gap = cv2.absdiff(seen, a[box.slices].astype(np.float32))
+    return np.asarray(cv2.blur(gap, (15, 15)), np.float32)
 
 
-def _seen(
-    image: Image, hole: Mask, box: Box, own: Floats, guide: Image, shrink: float
-) -> tuple[Floats, Floats]:
-    """What a neighbour shows at the pixels of a box (h, w, 3), and how much it counts (h, w)."""
-    h, w = box.shape
-    flow = motion.dense_flow(guide, _guide(image, box, shrink), fast=True)
-    if shrink < 1:
-        scale = np.array([w / guide.shape[1], h / guide.shape[0]], np.float32)
-        flow = cv2.resize(flow, (w, h), interpolation=cv2.INTER_LINEAR) * scale
-    at = motion.grid(h, w) + flow
-    pixels = look(image[box.slices], at, cv2.INTER_CUBIC)
-    filled = look(hole[box.slices].astype(np.uint8) * 255, at)
-    x, y = at[..., 0], at[..., 1]
-    within = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
-    apart = cv2.blur(level_gap(pixels, own), (5, 5))
-    share = np.exp(-((apart / LEVELS) ** 2)) * within * np.where(filled < 3, TRUE, 1)
-    return pixels, np.asarray(share, np.float32)
+def _data(held: _Held, box: Box) -> Floats:
+    """(h, w) what a frame's own pixels weigh."""
+    crop = box.slices
+    own = np.full(box.shape, DOUBT, np.float32)
+    if held.result.confidence is not None:
+        own += (1 - DOUBT) / 255 * held.result.confidence[crop]
+    return np.where(held.hole[crop], own, TRUE).astype(np.float32)
+
+
+def _heard(state: _State, held: _Held, flow: Flow) -> list[_Word | None]:
+    """What the neighbour in a state says of the boxes of a frame, from which the flow leads."""
+    h, w = held.hole.shape
+    scale = np.array([w / flow.shape[1], h / flow.shape[0]], np.float32)
+    words: list[_Word | None] = []
+    for box in held.boxes:
+        grid = box.grid()
+        small = np.asarray((grid + 0.5) / scale - 0.5, np.float32)
+        at = np.asarray(grid + look(flow, small) * scale, np.float32)
+        x, y = at[..., 0], at[..., 1]
+        within = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
+        pixels = look(state.pixels, at, cv2.INTER_CUBIC)
+        own = held.result.frame.image[box.slices].astype(np.float32)
+        apart = cv2.blur(level_gap(pixels, own), (5, 5))
+        weight = 1 / (1 / LOOSE + 1 / np.maximum(look(state.weight, at), 1e-3))
+        weight = weight * np.exp(-((apart / LEVELS) ** 2)) * within
+        levels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        words.append(_Word(levels, weight.astype(np.float16)))
+    return words
+
+
+def _averages(held: _Held, words: list[list[_Word | None]]) -> Iterator[tuple[Box, Floats, Floats]]:
+    """For each box the mean (h, w, 3) of a frame's own pixels and all words, and their weight."""
+    for box, said in zip(held.boxes, zip(*words, strict=True), strict=True):
+        weight = _data(held, box)
+        total = held.result.frame.image[box.slices] * weight[..., None]
+        for word in said:
+            if word is not None:
+                share = word.weight.astype(np.float32)
+                total = total + share[..., None] * word.pixels
+                weight = weight + share
+        yield box, np.asarray(total / weight[..., None], np.float32), weight
+
+
+def _painted(held: _Held, words: list[list[_Word | None]]) -> tuple[Image, Floats]:
+    """A frame with its hole averaged, and what each pixel weighs."""
+    image = held.result.frame.image
+    weights = np.full(held.hole.shape, TRUE, np.float32)
+    if held.boxes:
+        image = image.copy()
+        # a mask is seldom exact
+        reach = np.ones((2 * GUARD + 1, 2 * GUARD + 1), np.uint8)
+        weights[cv2.dilate(held.hole.astype(np.uint8), reach) > 0] = BESIDE
+    for box, mean, weight in _averages(held, words):
+        inside = held.hole[box.slices]
+        levels = np.clip(np.rint(mean), 0, 255).astype(np.uint8)
+        image[box.slices][inside] = levels[inside]
+        weights[box.slices][inside] = weight[inside]
+    return image, weights
+
+
+def _filtered(held: _Held, words: list[_Word | None]) -> _State:
+    """A frame as a filter leaves it that heard `words`."""
+    return _State(*_painted(held, [words]))
+
+
+def _mixed(held: _Held, future: list[_Word | None]) -> Inpainted:
+    """A frame averaged with its past and its future."""
+    if not held.boxes:
+        return held.result
+    image, _ = _painted(held, [held.words, future])
+    old = held.result.frame
+    done = Frame(image, old.index, old.pts, old.time_base, old.shot)
+    return Inpainted(done, held.result.origin, held.result.confidence)
