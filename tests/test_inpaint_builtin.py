@@ -280,10 +280,39 @@ def test_motion_is_carried_on_under_the_hole() -> None:
     flow[..., 0] = 2 + 0.02 * x
     seen = np.zeros((40, 60), np.bool_)
     seen[10:30, 5:25] = True
-    spread = movers.carry_on(flow, seen)
-    assert spread is not None
-    assert np.abs(spread[10:30, 25:45].astype(np.float32) - flow[10:30, 25:45]).max() < 0.3
-    assert movers.carry_on(flow, np.zeros_like(seen)) is None
+    base = movers.rigid(flow, seen)
+    assert base is not None
+    spread = movers.carry_on(flow, base, seen)
+    assert np.abs(spread[10:30, 25:45] - flow[10:30, 25:45]).max() < 0.3
+    assert np.array_equal(spread[seen], flow[seen])
+    assert movers.rigid(flow, np.zeros_like(seen)) is None
+
+
+def test_a_thing_half_hidden_is_followed_as_it_moves_and_not_as_the_scene_does() -> None:
+    """A box drives to the right, faster than the camera; a hole covers its right half."""
+    window = background.Window((120, 200), motion_side_px=480, guard_px=3)
+    rng = np.random.default_rng(4)
+    scene, cart = (
+        cv2.resize(rng.integers(0, 255, size, np.uint8), None, fx=5, fy=5)
+        for size in ((24, 60, 3), (12, 16, 3))
+    )
+    for i in range(4):
+        image = scene[:, 4 * i : 200 + 4 * i].copy()
+        image[30:90, 40 + 6 * i : 120 + 6 * i] = cart
+        hole = np.zeros((120, 200), np.bool_)
+        hole[50:80, 90 + 2 * i : 150 + 2 * i] = True
+        image[hole] = 128
+        window.record(Frame(image, i, i, Fraction(1, 25)), hole)
+    window.measure()
+    box = background.Box(100, 54, 122, 76)
+    at = window.onto_previous(3, box, others=True)
+    assert at is not None
+    assert np.abs(at - box.grid() - [-6, 0]).mean() < 0.6
+    assert window.moving(3)[60, 70] == 255
+    around = background.Box(80, 40, 170, 90)
+    beside, hole = window.rim(3, around), window.records[3].hole[around.slices]
+    assert beside.any() and not (beside & hole).any()
+    assert np.asarray(cv2.dilate(hole.astype(np.uint8), np.ones((3, 3))))[beside].any()
 
 
 def test_a_chain_of_homographies_is_measured_anew() -> None:

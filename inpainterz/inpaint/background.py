@@ -77,6 +77,9 @@ PATCH = 15
 FINE = 64
 """Steps of one small pixel in a flow that is kept."""
 
+CLEAR = 6
+"""So far from a hole, in small pixels, the flow does not go with what the hole is filled with."""
+
 STRAY = 31
 """Steps of one unit of stray motion in `Record.stray`."""
 
@@ -300,9 +303,9 @@ class Window:
         a.moving = moving.astype(np.uint8) * 255
         moving_back = movers.moving(b.evidence.astype(np.float32), b.small, b.blocked)
         b.moving = moving_back.astype(np.uint8) * 255
-        seen, seen_back = moving & reliable & a.near, moving_back & reliable_back & b.near
-        extra_a, extra_b = (there - camera_there, seen), (back - camera_back, seen_back)
-        ahead, behind = _both(movers.carry_on, extra_a, extra_b)
+        ahead, behind = _motion_of_others(
+            (a, b), (there, back), (camera_there, camera_back), (reliable, reliable_back)
+        )
         a.others_forward = None if ahead is None else _steps(ahead)
         b.others_backward = None if behind is None else _steps(behind)
         a.told = a.told if a.told is not None else _told(a.evidence)
@@ -349,6 +352,13 @@ class Window:
             self.measure()
             found = self.records[index].moving
         return np.zeros_like(self.records[index].small) if found is None else found
+
+    def rim(self, index: int, box: Box) -> Mask:
+        """(h, w) the pixels of a box beside the hole, where no motion was measured."""
+        record = self.records[index]
+        size = (self.size[1], self.size[0])
+        shut = cv2.resize(record.blocked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        return np.asarray((shut[box.slices] > 0) & ~record.hole[box.slices])
 
     def others(self, index: int, step: int) -> Steps | None:
         """Motion from record `index` to its neighbour of what moves on its own, if any is seen."""
@@ -404,6 +414,45 @@ def _residual_flow(a: Record, b: Record, camera: Flow) -> Flow:
         first = np.where(both, smooth, first).astype(np.uint8)
     second = np.where(hidden, first, moved)
     return motion.dense_flow(first, second)
+
+
+def _motion_of_others(
+    pair: tuple[Record, Record],
+    flows: tuple[Flow, Flow],
+    cameras: tuple[Flow, Flow],
+    reliable: tuple[Mask, Mask],
+) -> tuple[Flow, Flow] | tuple[None, None]:
+    """Motion of what moves on its own, there and back, less the camera's, small pixels.
+
+    Beside a hole the flow goes with what the hole was filled with, and that was the scene. So the
+    affine motion of such things is taken from further away, and the flow measured again along it.
+    """
+    own, around = [], []
+    for record, flow, camera, good in zip(pair, flows, cameras, reliable, strict=True):
+        assert record.moving is not None
+        theirs = np.asarray((record.moving > 0) & record.near)
+        away = cv2.distanceTransform((~record.blocked).astype(np.uint8), cv2.DIST_L2, 3) > CLEAR
+        seen = np.asarray(theirs & good)
+        clear = np.asarray(seen & away)
+        enough = clear.sum() >= 4 * movers.ENOUGH
+        base = movers.rigid(flow - camera, clear if enough else seen)
+        if base is None:
+            return None, None
+        own.append(base)
+        around.append(theirs)
+    guesses = [camera + base for camera, base in zip(cameras, own, strict=True)]
+    a, b = pair
+    rest = _both(_residual_flow, (a, b, guesses[0]), (b, a, guesses[1]))
+    there, back = (guess + extra for guess, extra in zip(guesses, rest, strict=True))
+    known = [
+        around[0] & ~a.blocked & motion.agrees(there, back),
+        around[1] & ~b.blocked & motion.agrees(back, there),
+    ]
+    if min(k.sum() for k in known) < movers.ENOUGH:
+        return None, None
+    extras = (there - cameras[0], back - cameras[1])
+    ahead, behind = _both(movers.carry_on, *zip(extras, own, known, strict=True))
+    return ahead, behind
 
 
 def _steps(flow: Flow) -> Steps:

@@ -201,7 +201,9 @@ class _Shot:
             samples, share, voted = found
             earlier = self._carried(index, box, self.others, others=True)
             chosen = choose(samples, earlier.pixels, earlier.valid)
-            told = np.asarray(np.where(hole, voted, (scene.known | others.known)[crop]))
+            # beside the hole it could not be told what moves
+            rim = self.window.rim(index, box)
+            told = np.asarray(np.where(hole, voted, (scene.known | others.known)[crop] & ~rim))
             share = diffuse(np.where(hole, share, others.share[crop]).astype(np.float32), told)
             # where no frame shows it, a thing goes on as it is around
             firm = np.where(hole, np.minimum(3 * chosen.trust, 1), 1).astype(np.float32)
@@ -211,6 +213,9 @@ class _Shot:
                 share = (1 - STEADY) * share + STEADY * earlier.share
             share = cv2.GaussianBlur(share.astype(np.float32), (0, 0), 1.0)
             alpha = np.where(hole, np.clip(4 * share - 1.5, 0, 1), 0).astype(np.float32)
+            others.share[crop][rim] = share[rim]
+            others.known[crop][rim] = share[rim] > 0.5
+            scene.known[crop][rim] = share[rim] <= 0.5
         before = self._carried(index, box, self.scene, others=False)
         choice = choose(background.gather(self.window, index, box), before.pixels, before.valid)
         fill = refill(scene, box, hole, alpha < 0.98, choice, before)

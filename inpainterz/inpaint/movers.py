@@ -106,8 +106,8 @@ def told(found: Floats) -> Floats:
     return np.asarray(np.clip(2 * share - 0.2, 0.02, 1), np.float32)
 
 
-def carry_on(extra: Flow, seen: Mask) -> Flow | None:
-    """Motion of moving things spread from where they are seen to the whole picture.
+def rigid(extra: Flow, seen: Mask) -> Flow | None:
+    """The affine motion of moving things, fitted where they are seen, for the whole picture.
 
     Args:
         extra: (h, w, 2) flow less the camera's, small pixels.
@@ -139,8 +139,18 @@ def carry_on(extra: Flow, seen: Mask) -> Flow | None:
         weight = 1 / (1 + (rest / max(0.5, 1.5 * float(np.median(rest)))) ** 2)
     x = (np.arange(w, dtype=np.float32) - centre[0]) / size
     y = (np.arange(h, dtype=np.float32) - centre[1]) / size
-    rigid = (model[0] + x[None, :, None] * model[1] + y[:, None, None] * model[2]).astype(
-        np.float32
-    )
-    spread = diffuse(np.asarray(extra - rigid, np.float32), seen)
-    return np.asarray(rigid + spread, np.float32)
+    field = model[0] + x[None, :, None] * model[1] + y[:, None, None] * model[2]
+    return np.asarray(field, np.float32)
+
+
+def carry_on(extra: Flow, base: Flow, seen: Mask) -> Flow:
+    """Motion of moving things spread from where they are seen to the whole picture.
+
+    Args:
+        extra, seen: as in `rigid`.
+        base: (h, w, 2) their affine motion; only what differs from it is spread.
+
+    Returns:
+        (h, w, 2) float32.
+    """
+    return np.asarray(base + diffuse(np.asarray(extra - base, np.float32), seen), np.float32)
