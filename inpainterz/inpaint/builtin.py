@@ -6,7 +6,8 @@ background is what most candidates agree on and what continues the surroundings.
 shows is completed once and then carried along the background's motion, so that it stays still.
 Another thing that moves and is partly hidden by the hole is a layer of its own before the scene
 (see `inpaint.movers`): it is followed along its own motion and put back over the background.
-In the end each fill is averaged with past and future along the motion (`inpaint.steady`).
+In the end each fill is averaged with past and future along the motion (`inpaint.steady`), and given
+the grain that it lost by that (`inpaint.grain`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background, steady
+from inpainterz.inpaint import background, grain, steady
 from inpainterz.inpaint.background import Box, Window
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.inpaint.choose import choose
@@ -83,6 +84,9 @@ class BuiltinInpainter:
         Raises:
             InputError: a frame or a mask has another size than the first frame.
         """
+        yield from grain.restored(self._filled(frames), self.options.margin_px)
+
+    def _filled(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
         shot: _Shot | None = None
         size: tuple[int, int] | None = None
         for frame, hole in frames:
