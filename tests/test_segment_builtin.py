@@ -328,6 +328,19 @@ def test_flat_paint_is_found_to_the_pixel(
     assert iou(boxed_in.mask, truth) > 0.93
 
 
+def test_small_gaps_in_paint_are_closed_unless_clicked_off(
+    engine: BuiltinSegmenter, painted: tuple[Image, Mask]
+) -> None:
+    image, truth = painted
+    image = image.copy()
+    image[70:73, 80:83] = (200, 20, 20)
+    embedding = engine.embed(image)
+    first = engine.segment(embedding, Prompt.of((80, 50)))
+    assert first.mask[70:73, 80:83].all()
+    second = engine.segment(embedding, Prompt.of((80, 50), off=((81, 71),)), first)
+    assert not second.mask[70:73, 80:83].any() and iou(second.mask, truth) > 0.93
+
+
 def test_a_correction_of_paint_leaves_the_rest(
     engine: BuiltinSegmenter, painted: tuple[Image, Mask]
 ) -> None:

@@ -25,7 +25,10 @@ from inpainterz.segment.prompts import checked, checked_image
 from inpainterz.segment.zoom import Zoom, zoom
 from inpainterz.types import Image, Mask, Prompt, Segmentation
 
-_ABOUT = 1.5  # superpixels about what a correction changed, where the outline is drawn anew
+# a correction of an outline known to the pixel
+_ABOUT = 1.5  # superpixels about what it changed, where the outline is drawn anew
+_WIDE = 4.0  # and no further from the click than so many times its way to the old outline
+_FAR = 0.25  # of the object's size: a click so far from its outline means something else
 _PAST = 4  # answers remembered
 _PAINT_SCORE = 0.93  # mean IoU of paint on composites
 _MOVES, _ALONG = 2.5, 0.3  # log odds of moving and share around that moves, of a painted part
@@ -171,18 +174,20 @@ class BuiltinSegmenter:
         mask[window] = refine.refine(
             embedding.image[window], judge, inside, self.options.crop_pixels
         )
-        if state is not None and state.exact and hint.previous is not None:
-            mask = _kept(mask, state.mask, judge, inside ^ hint.previous, close)
+        exact = state is not None and state.exact and bool(fresh.any())
+        if state is not None and hint.previous is not None and exact:
+            last = points[np.flatnonzero(fresh)[-1]]
+            kept = _kept(mask, state.mask, judge, inside ^ hint.previous, close, last)
+            mask, exact = (mask, False) if kept is None else (kept, True)
         core = mask.copy()
         if box is not None:  # which tells how far the edge of the object goes
             mask = refine.fit_box(mask, box)
-        else:
+        elif not exact:
             mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
         refine.keep_clicks(mask, points, positive)
         if state is not None and fresh.any():
             last = points[np.flatnonzero(fresh)[-1]]
             past = (*past, (state.mask, (float(last[0]), float(last[1]))))[-_PAST:]
-        exact = state is not None and state.exact
         return Segmentation(mask, score, _State(core, points.copy(), exact, past))
 
     def _close(
@@ -252,18 +257,32 @@ def _moved(
 
 
 def _kept(
-    mask: Mask, previous: Mask, judge: Judge, changed: npt.NDArray[np.bool_], close: Zoom | None
-) -> Mask:
-    """The new mask (H, W) about the regions (n,) that changed, the last one elsewhere."""
+    mask: Mask,
+    previous: Mask,
+    judge: Judge,
+    changed: npt.NDArray[np.bool_],
+    close: Zoom | None,
+    click: npt.NDArray[np.float32],
+) -> Mask | None:
+    """The new mask (H, W) where regions (n,) changed about the click (x, y), else the last one.
+
+    None if the click lies far from the old outline: then more is meant than to mend it.
+    """
+    x, y = (int(v) for v in click)
+    side = (previous if previous[y, x] else ~previous).astype(np.uint8)
+    depth = float(cv2.distanceTransform(side, cv2.DIST_L2, 3)[y, x])
+    if depth > _FAR * float(np.sqrt(previous.sum())):
+        return None
     part = np.s_[:, :] if close is None else close.window
     there = changed[judge.regions.labels].astype(np.uint8)
     reach = round(_ABOUT * float(np.sqrt(judge.regions.area.mean())))
     there = cv2.dilate(there, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     height, width = mask[part].shape
-    zone = cv2.resize(there, (width, height), interpolation=cv2.INTER_NEAREST) > 0
-    out = previous.copy()
-    out[part][zone] = mask[part][zone]
-    return out
+    zone = np.zeros(mask.shape, np.uint8)
+    zone[part] = cv2.resize(there, (width, height), interpolation=cv2.INTER_NEAREST)
+    disc = np.zeros(mask.shape, np.uint8)
+    cv2.circle(disc, (x, y), round(_WIDE * depth) + 4, 1, -1)
+    return np.where((zone & disc) > 0, mask, previous)
 
 
 def _covered(judge: Judge, mask: Mask, close: Zoom | None) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from inpainterz.types import Image, Mask
 
@@ -18,6 +17,8 @@ Floats = npt.NDArray[np.float32]
 
 _TOLERANCES = (6, 4, 2)  # levels around the paint's own colour: what a codec adds
 _FRINGE, _FRINGE_PX = 9, 2  # levels and pixels at its edge
+_CLOSE = 11  # pixels about the quite plain ones
+_HOLE = 0.01  # of the area of paint: what a codec does within it
 _PLAIN = 0.6  # share of paint within one level of its colour
 _CRISP = 0.6  # share of its outline at which the picture changes
 _STEP = 12  # by so many levels, two pixels beyond
@@ -47,16 +48,14 @@ def under(image: Image, points: Floats, positive: npt.NDArray[np.bool_]) -> Mask
     if colour is None:
         return None
     for tolerance in _TOLERANCES:
-        near = _near(image, colour, tolerance)
+        near = _alike(image, colour, tolerance)
         pieces = _labels(near)
         chosen = {int(v) for v in pieces[on[:, 1], on[:, 0]]} - {0}
         mask = np.isin(pieces, sorted(chosen))
         if not mask[on[:, 1], on[:, 0]].all() or mask[at[~positive, 1], at[~positive, 0]].any():
             continue
         if _is_paint(image, mask, colour):
-            mask = _to_the_edge(image, mask, colour)
-            mask[at[~positive, 1], at[~positive, 0]] = False
-            return mask
+            return _to_the_edge(image, mask, colour, at[~positive])
     return None
 
 
@@ -76,7 +75,7 @@ def within(image: Image, box: Floats) -> Mask | None:
     if colour is None:
         return None
     for tolerance in _TOLERANCES:
-        near = _near(image, colour, tolerance)
+        near = _alike(image, colour, tolerance)
         count, pieces, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
         inside = np.bincount(pieces[y0:y1, x0:x1].ravel(), minlength=count)
         size = stats[:, cv2.CC_STAT_AREA]
@@ -90,7 +89,7 @@ def within(image: Image, box: Floats) -> Mask | None:
         if shared / ((x1 - x0) * (y1 - y0) + w * h - shared) > _FILLS and _is_paint(
             image, mask, colour
         ):
-            return _to_the_edge(image, mask, colour)
+            return _to_the_edge(image, mask, colour, np.zeros((0, 2), np.intp))
     return None
 
 
@@ -111,18 +110,33 @@ def _near(image: Image, colour: npt.NDArray[np.int16], levels: int) -> npt.NDArr
     return np.asarray(cv2.inRange(image, low, high), np.uint8)
 
 
+def _alike(image: Image, colour: npt.NDArray[np.int16], levels: int) -> npt.NDArray[np.uint8]:
+    """`_near`, close to what is quite plain: not what is only similar to paint."""
+    plain = cv2.dilate(_near(image, colour, 1), np.ones((_CLOSE, _CLOSE), np.uint8))
+    return np.asarray(_near(image, colour, levels) & plain, np.uint8)
+
+
 def _labels(flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     return np.asarray(cv2.connectedComponents(flags, connectivity=4)[1], np.int32)
 
 
-def _to_the_edge(image: Image, mask: Mask, colour: npt.NDArray[np.int16]) -> Mask:
-    """The mask (H, W) with what a codec left of the paint's colour at its edge."""
+def _to_the_edge(
+    image: Image, mask: Mask, colour: npt.NDArray[np.int16], off: npt.NDArray[np.intp]
+) -> Mask:
+    """The mask (H, W) with what a codec left of the paint's colour at its edge.
+
+    Small holes are closed but for those that a negative click (x, y) of `off` (N, 2) lies in.
+    """
     kernel = np.ones((3, 3), np.uint8)
     near = _near(image, colour, _FRINGE) > 0
     for _ in range(_FRINGE_PX):
         mask = mask | (near & (cv2.dilate(mask.astype(np.uint8), kernel) > 0))
-    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0
-    return np.asarray(ndimage.binary_fill_holes(closed | mask))
+    mask = mask | (cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0)
+    mask[off[:, 1], off[:, 0]] = False
+    pieces = _labels((~mask).astype(np.uint8))
+    small = np.bincount(pieces.ravel()) < _HOLE * mask.sum()
+    small[pieces[off[:, 1], off[:, 0]]] = False
+    return np.asarray(mask | (small[pieces] & (pieces > 0)))
 
 
 def _is_paint(image: Image, mask: Mask, colour: npt.NDArray[np.int16]) -> bool:
