@@ -168,9 +168,9 @@ class BuiltinSegmenter:
             ),
         )
         belief = None if corners is None else boxed.believe(judge, corners)
-        inside, score = Pool(judge, hint, belief).best()
-        mask = np.zeros((height, width), np.bool_)
         window = np.s_[:, :] if close is None else close.window
+        inside, score = self.choose(Pool(judge, hint, belief), window)
+        mask = np.zeros((height, width), np.bool_)
         mask[window] = refine.refine(
             embedding.image[window], judge, inside, self.options.crop_pixels
         )
@@ -189,6 +189,17 @@ class BuiltinSegmenter:
             last = points[np.flatnonzero(fresh)[-1]]
             past = (*past, (state.mask, (float(last[0]), float(last[1]))))[-_PAST:]
         return Segmentation(mask, score, _State(core, points.copy(), exact, past))
+
+    def choose(
+        self, pool: Pool, window: tuple[slice, slice]
+    ) -> tuple[npt.NDArray[np.bool_], float]:
+        """(n,) the regions of the hypothesis to refine, and how good it is believed to be, 0..1.
+
+        Args:
+            pool: the hypotheses.
+            window: rows and columns of the source that its regions cover.
+        """
+        return pool.best()
 
     def _close(
         self,
