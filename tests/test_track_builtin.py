@@ -142,6 +142,20 @@ def test_one_that_crosses_in_front_is_not_taken_for_it(passer: Image) -> None:
         assert ((o.labels == 1) & (m == 2)).sum() < 0.3 * (m == 2).sum()
 
 
+@pytest.mark.parametrize("gap", [0, 14])
+def test_several_in_one_mask_may_go_different_ways(gap: int) -> None:
+    """One stands, the other walks away; shown side by side or apart."""
+    frames, truth = clip([[(BLUE, 6, 40), (RED, 26 + gap + 3 * t, 38)] for t in range(22)])
+    joint = [np.asarray(m > 0, np.uint8) for m in truth]
+    out = follow(frames, {0: joint[0]})
+    assert all(set(o.confidence) == {1} for o in out)
+    for o, m in zip(out, truth, strict=True):
+        for label in (1, 2):
+            there = m == label
+            assert o.labels[there].mean() > 0.7, (o.frame.index, label)
+    assert np.mean([iou(o.labels, m) for o, m in zip(out, joint, strict=True)]) > 0.75
+
+
 def test_an_object_that_leaves_is_gone_and_doubtful() -> None:
     frames, truth = clip([[(RED, 80 + 6 * t, 36)] for t in range(14)])
     out = follow(frames, {0: truth[0]})
@@ -295,10 +309,14 @@ def test_what_stands_still_until_the_object_has_gone_by_is_left_behind() -> None
     flat = np.zeros((1, 2), np.float32)
     cues = Cues(flat, flat, flat, flat, flat, flat + 4, flat + 1, flat, flat, flat)
     still = np.asarray([[5, 20]], np.float32)  # a planted foot, and what was there all along
-    foot, wall = cues.left_behind(still, speed=3.0, size=20.0)[0]
+    never = np.zeros((1, 2), np.bool_)
+    foot, wall = cues.left_behind(still, never, speed=3.0, size=20.0)[0]
     assert foot == 0
     assert wall > 5
-    assert not cues.left_behind(still, speed=0.5, size=20.0).any()
+    assert not cues.left_behind(still, never, speed=0.5, size=20.0).any()
+    assert not cues.left_behind(
+        still, ~never, speed=3.0, size=20.0
+    ).any()  # was there from the start
 
 
 def test_memory_tells_the_object_from_its_surroundings() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -116,6 +116,24 @@ class Memory:
     seen_frames: int = 6
     shown: list[Samples] = field(default_factory=list)
     seen: list[Samples] = field(default_factory=list)
+
+    def copy(self) -> Memory:
+        """One that learns apart from this one."""
+        return replace(self, shown=list(self.shown), seen=list(self.seen))
+
+    def moved(self, old: Place, new: Place) -> Memory:
+        """The same looks at the same spots of the picture, when an object has another place."""
+
+        def there(samples: Map) -> Map:
+            out = samples.copy()
+            shift = np.asarray([old.x - new.x, old.y - new.y])
+            out[:, _LOOKS:] = (old.size * samples[:, _LOOKS:] + 2 * shift) / new.size
+            return out
+
+        def all_there(kept: list[Samples]) -> list[Samples]:
+            return [Samples(there(s.inside), there(s.outside)) for s in kept]
+
+        return replace(self, shown=all_there(self.shown), seen=all_there(self.seen))
 
     def learn(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -47,8 +47,30 @@ _ALIKE = 0.2
 _MOVES = 2.5
 """Differences from the background beyond this are something that stands before it."""
 
-_BLOCKS = 60
-"""Looks are compared in blocks that an object is about so many long, of 2 to 4 px."""
+_BLOCKS = (50, 150, 300)
+"""From these sizes of an object on, px, its looks are compared in blocks of 2, 3 and 4 px."""
+
+_PART = 0.08
+"""What lies apart and has at least this share of an object's area is followed on its own..."""
+
+_GAP = 0.4
+"""... from so many square roots of the smaller one's area on."""
+
+_PARTED = 0.1
+"""A piece of at least this share of the object's area may turn out to be another object..."""
+
+_PARTED_BY = 0.04
+"""... if it went another way by this share of the object's size."""
+
+_BREAK = 0.7
+"""What is left of having been followed, where flow of one frame cannot be trusted."""
+
+_ROOTED = 0.3
+"""A piece of which this share could be followed since it was shown is no stranger."""
+
+_THICK = 0.08
+"""What was shown and stands still is a part of the object if it is as thick as twice this share of
+its size; less is the rim of a mask that was drawn too wide."""
 
 STILL_PX = 0.7
 """What moves less than this a frame beside the camera's motion stands still in the scene."""
@@ -64,13 +86,15 @@ class _View:
 
 @dataclass(slots=True, eq=False)
 class _Object:
-    """One object: where it was, what it looks like."""
+    """One object, or a part that lies apart: where it was, what it looks like."""
 
+    label: int
     belief: Map  # (h, w) 0..1 at working size, in the last frame
     memory: Memory
     place: Place
     good: tuple[Map, Place]  # the last belief that could be trusted, and its place
     block: int  # px, side of the blocks in which looks are compared
+    rooted: Map  # (h, w) 0..1, what could be followed without a break since it was shown
     velocity: tuple[float, float] = (0.0, 0.0)  # px a frame, beside the camera's motion
     lost: int = 0  # frames since it was last seen
     steps: int = 0
@@ -78,6 +102,7 @@ class _Object:
     crossing: int = 0  # frames that it counts as being beside something else that moves
     alike: float = 0.0  # mean log ratio of likeness of its pixels, of late
     speed: float = 0.0  # px a frame beside the camera's motion, the highest of late
+    parting: float = 0.0  # px by which two pieces of it went different ways
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +115,7 @@ class _State:
     random: np.random.Generator
     still: Map  # (h, w) for how many frames a pixel has stood still in the scene
     foreign: Map  # (h, w) 0..1, what moves and belongs to none of the objects
-    objects: dict[int, _Object] = field(default_factory=dict)
+    objects: list[_Object] = field(default_factory=list)
 
 
 class BuiltinTracker:
@@ -125,7 +150,7 @@ class BuiltinTracker:
                     np.zeros(view.grey.shape, np.float32),
                 )
             self._follow(state, view)
-            out = _compose(frame.image, {k: o.belief for k, o in state.objects.items()})
+            out = _compose(frame.image, state.objects)
             if prompt is not None:
                 ids = [int(k) for k in np.unique(prompt) if k]
                 known.update(ids)
@@ -135,10 +160,7 @@ class BuiltinTracker:
                     self._teach(state, view, label, prompt == label)
             _learn_background(state, view)
             state.view = view
-            confidence = {
-                k: state.objects[k].confidence if k in state.objects else 0.0 for k in sorted(known)
-            }
-            yield Tracked(frame, out, confidence)
+            yield Tracked(frame, out, {k: _confidence(state.objects, k) for k in sorted(known)})
 
     def _look(self, image: Image) -> _View:
         height, width = image.shape[:2]
@@ -156,16 +178,18 @@ class BuiltinTracker:
         )
         if not (belief > 0.5).any():  # smaller than a pixel of the working size
             belief /= max(1e-6, float(belief.max()))
-        place = _place(belief)
-        old = state.objects.get(label)
-        if old is None:
-            block = int(np.clip(round(place.size / _BLOCKS), 1, 4))
-            thing = _Object(belief, Memory(), place, (belief, place), block)
-        else:
-            thing = _Object(belief, old.memory, place, (belief, place), old.block)
-            thing.velocity = old.velocity
-        self._remember(state, view, thing, belief, shown=True)
-        state.objects[label] = thing
+        old = [thing for thing in state.objects if thing.label == label]
+        state.objects = [thing for thing in state.objects if thing.label != label]
+        for part in _parts(belief):
+            place = _place(part)
+            block = 1 + int(np.searchsorted(_BLOCKS, place.size))
+            thing = _Object(label, part, Memory(), place, (part, place), block, part)
+            if old:  # what is nearest is likely the same
+                was = min(old, key=lambda o: np.hypot(o.place.x - place.x, o.place.y - place.y))
+                thing.memory, thing.block = was.memory.copy(), was.block
+                thing.velocity = was.velocity
+            self._remember(state, view, thing, part, shown=True)
+            state.objects.append(thing)
 
     def _remember(
         self,
@@ -194,7 +218,7 @@ class BuiltinTracker:
         back = motion.dense_flow(view.grey, last)
         forth = motion.dense_flow(last, view.grey)
         taken = np.zeros(last.shape, np.uint8)
-        for thing in state.objects.values():
+        for thing in state.objects:
             taken |= thing.belief > 0.3
         taken = np.asarray(cv2.dilate(taken, np.ones((7, 7), np.uint8)))
         matrix, trust = motion.global_motion(last, view.grey, ignore_a=taken > 0)
@@ -211,19 +235,24 @@ class BuiltinTracker:
         state.foreign = np.asarray(
             motion.warp(state.foreign, back, border=cv2.BORDER_CONSTANT), np.float32
         )
-        priors: dict[int, Map] = {
-            label: np.asarray(
-                motion.warp(thing.belief, back, border=cv2.BORDER_CONSTANT), np.float32
-            )
-            for label, thing in state.objects.items()
-        }
-        for label, thing in state.objects.items():
+        priors: list[Map] = [
+            np.asarray(motion.warp(thing.belief, back, border=cv2.BORDER_CONSTANT), np.float32)
+            for thing in state.objects
+        ]
+        for i, thing in enumerate(state.objects):
             foreign = state.foreign.copy()
-            for other, prior in priors.items():
-                if other != label:
-                    np.maximum(foreign, prior, out=foreign)
+            for prior in priors[:i] + priors[i + 1 :]:
+                np.maximum(foreign, prior, out=foreign)
             foreign[~moved.trusted] = 0
-            self._follow_one(state, thing, view, moved, matrix, priors[label], foreign)
+            self._follow_one(state, thing, view, moved, matrix, priors[i], foreign)
+        objects = []
+        for thing in state.objects:
+            parts = _parted(thing, moved)
+            objects += parts
+            if len(parts) > 1:  # looks are described in the measure of an object's size
+                for part in parts:
+                    self._remember(state, view, part, part.belief, shown=True)
+        state.objects = objects
         _notice_others(state, view)
 
     def _follow_one(
@@ -246,6 +275,10 @@ class BuiltinTracker:
             prior: (h, w) the object's last mask, carried along the flow.
             foreign: (h, w) 0..1, what belonged to something else, carried along the flow.
         """
+        rooted = np.asarray(
+            motion.warp(thing.rooted, moved.back, border=cv2.BORDER_CONSTANT), np.float32
+        )
+        thing.rooted = np.where(moved.trusted, rooted, _BREAK * rooted)
         last = thing.place
         still = _carry(matrix, last)  # where it would be, were it fixed to the background
         thing.place = Place(still.x + thing.velocity[0], still.y + thing.velocity[1], last.size)
@@ -263,25 +296,25 @@ class BuiltinTracker:
         near, lab = prior[crop], view.lab[crop]
         own = None if thing.lost else own_motion(moved, crop, near)
         if own is not None and (near > 0.5).sum() > 0.15 * last.size**2:
-            expected, carried = thing.place, own.carry(last)
+            usual, carried = thing.place, own.carry(last)
             shown = min(1.0, 1.5 * float((near > 0.5).sum()) / last.size**2)
             if thing.crossing:  # the flow may be that of either
                 shown *= 0.5
             thing.place = Place(
-                expected.x + shown * (carried.x - expected.x),
-                expected.y + shown * (carried.y - expected.y),
+                usual.x + shown * (carried.x - usual.x),
+                usual.y + shown * (carried.y - usual.y),
                 last.size + shown * (carried.size - last.size),
             )
-            astray = np.hypot(thing.place.x - expected.x, thing.place.y - expected.y)
+            astray = np.hypot(thing.place.x - usual.x, thing.place.y - usual.y)
             if (
                 thing.steps >= 4
                 and astray > 0.12 * last.size
-                and self._resembles(thing, view, expected)
+                and self._resembles(thing, view, usual)
                 > self._resembles(thing, view, thing.place) + 0.5
             ):  # the flow went off with something else
-                thing.place, own = expected, None
-                prior = 0.75 * _paste(thing.good, expected)
-                y0, y1, x0, x1 = _window(prior > 0.5, expected)
+                thing.place, own = usual, None
+                prior = 0.75 * _paste(thing.good, usual)
+                y0, y1, x0, x1 = _window(prior > 0.5, usual)
                 crop = np.s_[y0:y1, x0:x1]
                 near, lab = prior[crop], view.lab[crop]
         cues = gather(
@@ -289,7 +322,10 @@ class BuiltinTracker:
         )
         step = float(np.hypot(thing.place.x - still.x, thing.place.y - still.y))
         thing.speed = max(0.95 * thing.speed, min(step, thing.speed + 0.5))
-        evidence = cues.evidence() - cues.left_behind(state.still[crop], thing.speed, last.size)
+        stood = _opened(thing.rooted[crop] > _ROOTED, _THICK * last.size)
+        evidence = cues.evidence() - cues.left_behind(
+            state.still[crop], stood, thing.speed, last.size
+        )
         evidence -= _FOREIGN * foreign[crop] * (near < 0.5)
         beside = (foreign[crop] > 0.3).astype(np.uint8)
         if beside.any():  # what stands before the background may be one or the other
@@ -306,7 +342,8 @@ class BuiltinTracker:
         )
         thing.crossing = 8 if (touching[near > 0.5] > 0).any() else max(0, thing.crossing - 1)
         if thing.crossing:
-            belief = _without_strangers(belief, _paste(thing.good, thing.place)[crop], last.size)
+            expected = _paste(thing.good, thing.place)[crop]
+            belief = _without_strangers(belief, expected, thing.rooted[crop], last.size)
         now = belief > 0.5
         area = float(now.sum())
         fresh = cues.fresh()
@@ -319,6 +356,7 @@ class BuiltinTracker:
             return
         thing.belief = np.zeros_like(prior)
         thing.belief[crop] = belief
+        thing.rooted *= thing.belief > 0.3
         kept = float((now & (near > 0.5)).sum()) / max(1.0, float((now | (near > 0.5)).sum()))
         alike = float(np.maximum(cues.shown, cues.seen)[now].mean())
         if beside.any() and thing.steps >= 4 and alike < _ALIKE * thing.alike:
@@ -347,7 +385,8 @@ class BuiltinTracker:
             thing.good = thing.belief, thing.place
             if thing.steps % 2 == 0:
                 agreed = np.zeros_like(prior)  # what only its past speaks for is not learnt
-                agreed[crop] = np.where(now, 0.5 + 0.5 * (fresh > 0.5), 0.5 * (fresh > -0.5))
+                sure = (fresh > 0.5) & ((cues.moves > 0.5) | (thing.rooted[crop] > _ROOTED))
+                agreed[crop] = np.where(now, 0.5 + 0.5 * sure, 0.5 * (fresh > -0.5))
                 self._remember(state, view, thing, agreed)
 
     def _search(
@@ -420,16 +459,71 @@ class BuiltinTracker:
     def _lose(thing: _Object) -> None:
         thing.confidence = 0.0
         thing.belief = np.zeros_like(thing.belief)
+        thing.rooted = np.zeros_like(thing.belief)
         thing.velocity = (0.95 * thing.velocity[0], 0.95 * thing.velocity[1])
         thing.lost += 1
 
 
-def _without_strangers(belief: Map, expected: Map, size: float) -> Map:
+def _parted(thing: _Object, moved: Moved) -> list[_Object]:
+    """An object, or the objects that it turns out to be.
+
+    What comes apart from the largest piece could be followed since it was shown, and goes another
+    way: what a pole in front cuts in two goes the same way.
+    """
+    solid = thing.belief > 0.5
+    total, pieces, facts, _ = cv2.connectedComponentsWithStats(solid.astype(np.uint8))
+    areas = facts[:, cv2.CC_STAT_AREA]
+    own = np.bincount(pieces.ravel(), thing.rooted.ravel(), total) / np.maximum(areas, 1)
+    large = [
+        k
+        for k in range(1, total)
+        if areas[k] >= _PARTED * thing.place.size**2
+        and (own[k] >= _ROOTED or areas[k] == areas[1:].max())
+    ]
+    if thing.lost or len(large) < 2:
+        thing.parting = 0.0
+        return [thing]
+    flows = [
+        np.median((moved.camera - moved.back)[(pieces == k) & moved.trusted], 0)
+        if ((pieces == k) & moved.trusted).any()
+        else np.full(2, np.nan)
+        for k in large
+    ]
+    apart = max(float(np.hypot(*(a - b))) for a in flows for b in flows)
+    thing.parting = thing.parting + apart if apart > 1 else 0.0
+    if not thing.parting > max(2.0, _PARTED_BY * thing.place.size):
+        return [thing]
+    distance = [
+        cv2.distanceTransform((pieces != k).astype(np.uint8), cv2.DIST_L2, 3) for k in large
+    ]
+    nearest = np.argmin(distance, 0)
+    parts = []
+    for n, flow in enumerate(flows):
+        belief = np.asarray(np.where(nearest == n, thing.belief, 0), np.float32)
+        place = _place(belief)
+        x, y = (float(v) for v in flow)
+        parts.append(
+            replace(
+                thing,
+                belief=belief,
+                memory=thing.memory.moved(thing.place, place),
+                place=place,
+                good=(belief, place),
+                velocity=(x, y),
+                speed=float(np.hypot(x, y)),
+                parting=0.0,
+            )
+        )
+    return parts
+
+
+def _without_strangers(belief: Map, expected: Map, rooted: Map, size: float) -> Map:
     """Drop what lies apart from where the object should be, if a larger part of it lies there.
 
     Args:
         belief: (h, w) 0..1.
         expected: (h, w) 0..1, the last good mask where the object should be by its velocity.
+        rooted: (h, w) 0..1, what was followed since it was shown: no stranger.
         size: of the object, pixels.
     """
     total, pieces, facts, _ = cv2.connectedComponentsWithStats((belief > 0.5).astype(np.uint8))
@@ -437,17 +531,26 @@ def _without_strangers(belief: Map, expected: Map, size: float) -> Map:
         return belief
     reach = 2 * max(1, int(0.1 * size)) + 1
     there = cv2.dilate((expected > 0.5).astype(np.uint8), np.ones((reach, reach), np.uint8))
-    inside = np.bincount(pieces.ravel(), there.ravel(), total) / facts[:, cv2.CC_STAT_AREA]
+    areas = np.maximum(facts[:, cv2.CC_STAT_AREA], 1)
+    inside = np.bincount(pieces.ravel(), there.ravel(), total) / areas
     inside[0] = 1
     if (inside[1:] * facts[1:, cv2.CC_STAT_AREA]).max() < 0.15 * size**2:
         return belief
-    return np.asarray(np.where((inside < 0.35)[pieces], 0, belief), np.float32)
+    own = np.bincount(pieces.ravel(), rooted.ravel(), total) / areas
+    return np.asarray(np.where(((inside < 0.35) & (own < _ROOTED))[pieces], 0, belief), np.float32)
 
 
 def _quality(fresh: Map, now: Mask) -> float:
     """The IoU that a mask may be expected to have, were the odds of this frame the truth."""
     odds = 1 / (1 + np.exp(-fresh))
     return float(odds[now].sum() / max(1.0, float(now.sum() + odds[~now].sum())))
+
+
+def _opened(mask: Mask, radius_px: float) -> Mask:
+    """What of a mask is nowhere thinner than twice a radius."""
+    reach = max(1, round(radius_px))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0)
 
 
 def _paste(good: tuple[Map, Place], place: Place) -> Map:
@@ -474,7 +577,7 @@ def _place(belief: Map) -> Place:
 
 def _learn_background(state: _State, view: _View) -> None:
     taken = np.asarray(state.foreign > 0.5, np.uint8)
-    for thing in state.objects.values():
+    for thing in state.objects:
         taken |= thing.belief > 0.05
     state.background.learn(view.lab, np.asarray(cv2.dilate(taken, np.ones((9, 9), np.uint8)) == 0))
 
@@ -486,9 +589,9 @@ def _notice_others(state: _State, view: _View) -> None:
     where it was already marked before it came there.
     """
     own = np.zeros(view.grey.shape, np.bool_)
-    for thing in state.objects.values():
+    for thing in state.objects:
         own |= thing.belief > 0.3
-    for thing in state.objects.values():
+    for thing in state.objects:
         if thing.lost:
             continue  # it may be any of them
         room = int(16 + 1.6 * thing.place.size)
@@ -559,13 +662,14 @@ def _window(mask: Mask, place: Place | None = None) -> tuple[int, int, int, int]
     )
 
 
-def _compose(image: Image, beliefs: Mapping[int, Map]) -> LabelMap:
+def _compose(image: Image, objects: Iterable[_Object]) -> LabelMap:
     """One label map at the source's size; where objects meet, the stronger belief wins."""
     height, width = image.shape[:2]
     out = np.zeros((height, width), np.uint8)
     best = np.full((height, width), 0.5, np.float32)
     guide = motion.grey(image).astype(np.float32) / 255
-    for label, belief in sorted(beliefs.items()):
+    for thing in sorted(objects, key=lambda o: o.label):
+        belief = thing.belief
         if not (belief > 0.5).any():
             continue
         full = belief
@@ -576,6 +680,42 @@ def _compose(image: Image, beliefs: Mapping[int, Map]) -> LabelMap:
             crop = np.s_[y0:y1, x0:x1]
             full[crop] = guided(guide[crop], full[crop], radius, 1e-3)
         wins = full > best
-        out[wins] = label
+        out[wins] = thing.label
         best[wins] = full[wins]
     return out
+
+
+def _confidence(objects: Iterable[_Object], label: int) -> float:
+    """Of an object, the mean over its parts by area; 0 where it is not known."""
+    parts = [(thing.confidence, thing.place.size**2) for thing in objects if thing.label == label]
+    return sum(c * a for c, a in parts) / sum(a for _, a in parts) if parts else 0.0
+
+
+def _parts(belief: Map) -> list[Map]:
+    """Take what lies well apart for several objects: they may move on their own.
+
+    What lies nearer than something thin in front of the object may explain hangs together.
+
+    Args:
+        belief: (h, w) 0..1, above 0.5 somewhere.
+    """
+    solid = np.asarray(belief > 0.5)
+    total, pieces, facts, _ = cv2.connectedComponentsWithStats(solid.astype(np.uint8))
+    areas = facts[:, cv2.CC_STAT_AREA]
+    large = [k for k in range(1, total) if areas[k] >= _PART * solid.sum()]
+    if len(large) < 2:
+        return [belief]
+    apart = [
+        np.asarray(cv2.distanceTransform((pieces != k).astype(np.uint8), cv2.DIST_L2, 3))
+        for k in large
+    ]
+    group = list(range(len(large)))
+    for i, k in enumerate(large):
+        for j in range(i):
+            least = max(4.0, _GAP * float(np.sqrt(min(areas[k], areas[large[j]]))))
+            if apart[i][pieces == large[j]].min() < least:
+                group = [group[j] if g == group[i] else g for g in group]
+    names = sorted(set(group))
+    distance = [np.min([a for a, g in zip(apart, group, strict=True) if g == n], 0) for n in names]
+    nearest = np.argmin(distance, 0)
+    return [np.asarray(np.where(nearest == n, belief, 0), np.float32) for n in range(len(names))]

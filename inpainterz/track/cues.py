@@ -141,7 +141,7 @@ class Cues:
         """What `fresh` says for pixels only because they are not the background."""
         return np.asarray(0.45 * self.known * self.new * np.maximum(self.differs - 1.3, 0))
 
-    def left_behind(self, still: Map, speed: float, size: float) -> Map:
+    def left_behind(self, still: Map, stood: Mask, speed: float, size: float) -> Map:
         """What speaks against pixels that stand still in the scene while the object walks on.
 
         A planted foot stands still too, but does not look like the background that was seen there;
@@ -151,14 +151,16 @@ class Cues:
 
         Args:
             still: (h, w) for how many frames each pixel has stood still.
+            stood: (h, w) what was a part of the object from the start, such as somebody who stands
+                while others that were shown with them walk.
             speed: of the object beside the camera's motion, px a frame.
             size: of the object, px.
         """
         walks = float(np.clip(speed - 1, 0, 1))
         same = np.clip(2 - self.differs, 0, 1) * self.known
         sure = np.clip((still - 2) / 2, 0, 1) * same
-        sure += np.clip((still - 6) / 6, 0, 1) * (1 - self.known)
-        sure = np.maximum(sure, np.clip(2 * (still * speed / size - 1), 0, 1))
+        sure += np.clip((still - 6) / 6, 0, 1) * (1 - self.known) * ~stood
+        sure = np.maximum(sure, np.clip(2 * (still * speed / size - 1), 0, 1) * ~stood)
         return np.asarray(7 * walks * sure)
 
 
