@@ -35,11 +35,11 @@ CHUNK = 5
 """Frames that come out at once, so that the backward filter runs little more than once a frame."""
 DELAY = CHUNK + OVERLAP - 1
 """Frames that a filled one waits for if there is room for them."""
-LEVELS = 200.0
+LEVELS = 400.0
 """A neighbour that differs by this much around a pixel counts for a third."""
 LOOSE = 4.0
 """What a neighbour's word weighs at most, sure fills of one frame being 1."""
-DOUBT = 0.6
+DOUBT = 0.4
 """What a fill weighs that is not sure at all."""
 TRUE = 50.0
 """What a pixel weighs that was not filled."""
@@ -47,9 +47,9 @@ GUARD = 3
 """Pixels so close to a hole may still show what is removed."""
 BESIDE = 2.0
 """What they weigh."""
-SURE = 0.8
+SURE = 0.85
 """Confidence from which the motion of a fill is believed."""
-RIM = 3
+RIM = 4
 """Pixels around a doubtful fill, of the flow's picture, where the flow goes with it."""
 EDGE = 4
 """Pixels around a hole that are looked at with it."""
