@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpainterz.errors import OptionError, PromptError
-from inpainterz.segment import boxed, builtin, moving, paint, regions
+from inpainterz.segment import boxed, builtin, moving, paint, refine, regions
 from inpainterz.segment.builtin import BuiltinSegmenter, Options
 from inpainterz.segment.zoom import zoom
 from inpainterz.types import Image, Mask, Prompt
@@ -120,6 +120,19 @@ def test_a_box_says_how_likely_each_region_is(two_coloured: tuple[Image, Mask]) 
     inside = np.zeros_like(truth)
     inside[27:94, 57:104] = True
     assert by_pixel[truth].mean() > by_pixel[inside & ~truth].mean() + 0.4
+
+
+def test_a_box_tells_how_far_the_edge_goes() -> None:
+    truth = np.zeros((240, 432), np.bool_)
+    truth[80:160, 150:250] = True
+    tight = np.asarray([150, 80, 250, 160], np.float32)
+    assert (refine.fit_box(truth, tight) == truth).all()
+    wider = tight + np.asarray([-2, -2, 2, 2], np.float32)
+    assert refine.fit_box(truth, wider)[79, 149:251].all()
+    missed = tight + np.asarray([-60, 0, 60, 0], np.float32)  # arms that the mask lacks
+    assert (refine.fit_box(truth, missed) == truth).all()
+    far = tight + np.asarray([-40, -40, 40, 40], np.float32)
+    assert refine.fit_box(truth, far).sum() < 1.2 * truth.sum()
 
 
 def test_clicks_on_both_halves_give_the_whole_figure(

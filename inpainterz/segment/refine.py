@@ -171,10 +171,11 @@ def guided(lab: Floats, values: Floats, radius: int, softness: float) -> Floats:
 
 
 def fit_box(mask: Mask, box: Floats) -> Mask:
-    """Grow a mask a little towards a box that is wider on most sides, and keep it inside.
+    """Grow a mask a little towards a box that is wider on all sides, and keep it inside.
 
-    A box is drawn with some margin whether its object has soft edges or not, so the growth is
-    at most 0.6 % of the frame's diagonal and 6 % of the object's size.
+    The growth is the mean of the two smallest gaps between mask and box: where a part is missed,
+    the gap is larger. A box is drawn with some margin whether its object has soft edges or not, so
+    the growth is at most 0.6 % of the frame's diagonal and 6 % of the object's size.
 
     Args:
         mask: (H, W) bool.
@@ -189,7 +190,8 @@ def fit_box(mask: Mask, box: Floats) -> Mask:
     )
     if gaps and w:
         most = min(0.006 * float(np.hypot(height, width)), 0.06 * float(mask.sum()) ** 0.5)
-        mask = grow(mask, round(min(max(gaps[(len(gaps) - 1) // 2], 0), most)))
+        gap = sum(max(0.0, gap) for gap in gaps[:2]) / len(gaps[:2])
+        mask = grow(mask, round(min(gap, most)))
     return in_box(mask, box)
 
 
