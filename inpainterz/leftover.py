@@ -6,7 +6,9 @@ passed, and touches the mask, moved with the object. Where the camera's motion e
 surroundings badly, nothing is added.
 
 Where an object was lost, or half of it, between two frames that show it whole, its place is
-interpolated, and what differs from the other frames there and has its colours belongs to it.
+interpolated, and what differs from the other frames there and has its colours belongs to it. So
+does what has its place and colours by the frames just before and after, where much differs around
+a mask: a leg that one frame lacks.
 
 What still moves along beyond that is a ghost: it is not added, as it may be something else, but its
 frame is told, and `boxed` makes a box around it and the object the hole for those who want that.
@@ -179,7 +181,8 @@ def _completed(
         cv2.resize(keep.astype(np.uint8), small.grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
     )
     others = [o for o in shot if o.index - small.index in OFFSETS]
-    added, ghosts = _left_out(small, np.asarray(stays > 0), others, gaps)
+    beside = [o for o in shot if abs(o.index - small.index) == 1]
+    added, ghosts = _left_out(small, np.asarray(stays > 0), others, beside, gaps)
     height, width = mask.shape
     if added is not None:
         if added.shape != mask.shape:
@@ -367,7 +370,7 @@ def _placed(
 
 
 def _left_out(
-    here: _Small, stays: Mask, others: list[_Small], gaps: list[_Gap]
+    here: _Small, stays: Mask, others: list[_Small], beside: list[_Small], gaps: list[_Gap]
 ) -> tuple[Mask | None, list[Ghost]]:
     """The part of the objects beside their masks, None: nothing; and their ghosts; both at the size
     of the comparison.
@@ -392,12 +395,15 @@ def _left_out(
     ring = _disc(near, reach) & ~near & compared
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
         # the camera's motion does not explain the surroundings, or too much of the object is there
-        return None, _ghosts(here, here.mask, stays, differs, compared, reach)
-    missed = np.zeros_like(here.mask)
-    for gap in gaps:
-        missed |= gap.support & differs & gap.resembles(here.image)
-    soft = cv2.morphologyEx(missed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    missed = np.asarray(cv2.morphologyEx(soft, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0)
+        rest = compared & ~_disc(near, reach)
+        if len(beside) < 2 or (differs & rest).sum() > 0.1 * rest.sum():
+            return None, _ghosts(here, here.mask, stays, differs, compared, reach)
+        missed = _as_beside(here, differs, beside, reach)
+        known = np.asarray(here.mask | missed)
+        return missed if missed.any() else None, _ghosts(
+            here, known, stays, differs, compared, reach
+        )
+    missed = _missed(here, differs, gaps)
     known = here.mask | missed
     near = _disc(known, reach)
     wanted = (differs & near & ~known).astype(np.uint8)
@@ -411,6 +417,40 @@ def _left_out(
     known = np.asarray(here.mask | added)
     ghosts = _ghosts(here, known, stays, differs, compared, reach)
     return added if added.any() else None, ghosts
+
+
+def _missed(here: _Small, differs: Mask, gaps: list[_Gap]) -> Mask:
+    """(h, w) what is where objects should be, looks like them and is not as in other frames."""
+    missed = np.zeros_like(here.mask)
+    for gap in gaps:
+        missed |= gap.support & differs & gap.resembles(here.image)
+    soft = cv2.morphologyEx(missed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return np.asarray(cv2.morphologyEx(soft, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0)
+
+
+def _as_beside(here: _Small, differs: Mask, beside: list[_Small], reach: int) -> Mask:
+    """(h, w) what has the place and colours of objects by the frames just before and after.
+
+    Args:
+        here: the frame.
+        differs: (h, w) what is not as in other frames.
+        beside: the frames before and after.
+        reach: px, gaps between it and the masks up to twice as wide are bridged by what looks like
+            the object, such as a dark leg before something dark.
+    """
+    found = np.zeros_like(here.mask)
+    for label in here.areas:
+        gap = _between(here, beside[0], beside[1], label)
+        if gap is None:
+            continue
+        alike = gap.support & gap.resembles(here.image)
+        missed = (alike & differs).astype(np.uint8)
+        missed = cv2.morphologyEx(missed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        if missed.any():
+            own = missed | (here.labels == label).astype(np.uint8)
+            missed |= cv2.morphologyEx(own, cv2.MORPH_CLOSE, _kernel(reach)) * alike
+        found |= cv2.morphologyEx(missed, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0
+    return np.asarray(found & ~here.mask)
 
 
 def _usual(
@@ -511,5 +551,9 @@ def _outside(
 
 
 def _disc(mask: Mask, radius: int) -> Mask:
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), _kernel(radius)) > 0)
+
+
+def _kernel(radius: int) -> npt.NDArray[np.uint8]:
+    size = (2 * radius + 1, 2 * radius + 1)
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size), np.uint8)

@@ -139,6 +139,25 @@ def test_a_walker_that_was_lost_for_some_frames_is_found() -> None:
             assert not done.ghosts  # a whole mask has none
 
 
+def test_what_one_frame_lacks_is_taken_from_those_beside_it() -> None:
+    """So much of it lies around the mask that the surroundings tell nothing."""
+    nothing = np.zeros(SIZE, bool)
+    plate = texture(*SIZE, 3, 30, 220)
+    items, truth = [], []
+    for i in range(COUNT):
+        image, body = plate.copy(), np.zeros(SIZE, bool)
+        x = 10 + 2 * i
+        body[10:80, x + 8 : x + 32] = True
+        whole = body.copy()
+        whole[80:96, x : x + 40] = True
+        image[whole] = (200, 30, 120)
+        truth.append(whole)
+        items.append((Frame(image, i, i, Fraction(1, 25)), body if i == 25 else whole, nothing))
+    done = list(complete(items))[25].mask
+    assert (done & truth[25]).sum() > 0.95 * truth[25].sum()
+    assert (done & ~truth[25]).sum() < 0.05 * truth[25].sum()
+
+
 def test_a_walker_that_left_is_not_looked_for() -> None:
     nothing = np.zeros(SIZE, bool)
     items = [
