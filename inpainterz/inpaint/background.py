@@ -421,38 +421,42 @@ def _motion_of_others(
     flows: tuple[Flow, Flow],
     cameras: tuple[Flow, Flow],
     reliable: tuple[Mask, Mask],
-) -> tuple[Flow, Flow] | tuple[None, None]:
+) -> tuple[Flow | None, Flow | None]:
     """Motion of what moves on its own, there and back, less the camera's, small pixels.
 
     Beside a hole the flow goes with what the hole was filled with, and that was the scene. So the
     affine motion of such things is taken from further away, and the flow measured again along it.
+    None where too little is seen.
     """
-    own, around = [], []
+    a, b = pair
+    near = a.near | b.near
+    own = []
     for record, flow, camera, good in zip(pair, flows, cameras, reliable, strict=True):
         assert record.moving is not None
-        theirs = np.asarray((record.moving > 0) & record.near)
+        seen = np.asarray((record.moving > 0) & near & good)
         away = cv2.distanceTransform((~record.blocked).astype(np.uint8), cv2.DIST_L2, 3) > CLEAR
-        seen = np.asarray(theirs & good)
         clear = np.asarray(seen & away)
         enough = clear.sum() >= 4 * movers.ENOUGH
-        base = movers.rigid(flow - camera, clear if enough else seen)
-        if base is None:
-            return None, None
-        own.append(base)
-        around.append(theirs)
-    guesses = [camera + base for camera, base in zip(cameras, own, strict=True)]
-    a, b = pair
-    rest = _both(_residual_flow, (a, b, guesses[0]), (b, a, guesses[1]))
-    there, back = (guess + extra for guess, extra in zip(guesses, rest, strict=True))
-    known = [
-        around[0] & ~a.blocked & motion.agrees(there, back),
-        around[1] & ~b.blocked & motion.agrees(back, there),
-    ]
-    if min(k.sum() for k in known) < movers.ENOUGH:
+        own.append(movers.rigid(flow - camera, clear if enough else seen))
+    first, second = own
+    if first is None and second is None:
         return None, None
-    extras = (there - cameras[0], back - cameras[1])
-    ahead, behind = _both(movers.carry_on, *zip(extras, own, known, strict=True))
-    return ahead, behind
+    first = -second if first is None and second is not None else first
+    second = -first if second is None and first is not None else second
+    assert first is not None and second is not None
+    there, back = cameras[0] + first, cameras[1] + second
+    on_there, on_back = _both(_residual_flow, (a, b, there), (b, a, back))
+    onto, home = there + on_there, back + on_back
+    agree = motion.agrees(onto, home), motion.agrees(home, onto)
+    done: list[Flow | None] = []
+    for record, flow, base, camera, good in zip(
+        pair, (onto, home), (first, second), cameras, agree, strict=True
+    ):
+        assert record.moving is not None
+        known = np.asarray((record.moving > 0) & near & ~record.blocked & good)
+        enough = known.sum() >= movers.ENOUGH
+        done.append(movers.carry_on(flow - camera, base, known) if enough else None)
+    return done[0], done[1]
 
 
 def _steps(flow: Flow) -> Steps:

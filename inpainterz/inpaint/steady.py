@@ -29,9 +29,9 @@ from inpainterz.inpaint.background import Box, boxes, look
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.types import Flow, Frame, Image, Inpainted, Mask
 
-OVERLAP = 3
+OVERLAP = 4
 """Frames that the backward filter starts behind those that come out."""
-CHUNK = 5
+CHUNK = 6
 """Frames that come out at once, so that the backward filter runs little more than once a frame."""
 DELAY = CHUNK + OVERLAP - 1
 """Frames that a filled one waits for if there is room for them."""
