@@ -396,7 +396,7 @@ def _both(work: Callable[..., _T], *arguments: tuple[object, ...]) -> list[_T]:
         return list(pool.map(lambda given: work(*given), arguments))
 
 
-def _residual_flow(a: Record, b: Record, camera: Flow) -> Flow:
+def _residual_flow(a: Record, b: Record, camera: Flow, fast: bool = False) -> Flow:
     """Dense flow (h, w, 2) from a to b, less the camera's.
 
     The second picture is first brought onto the first along the camera's motion, and either's
@@ -413,7 +413,7 @@ def _residual_flow(a: Record, b: Record, camera: Flow) -> Flow:
         smooth = diffuse(first.astype(np.float32), ~both, sweeps=2)
         first = np.where(both, smooth, first).astype(np.uint8)
     second = np.where(hidden, first, moved)
-    return motion.dense_flow(first, second)
+    return motion.dense_flow(first, second, fast=fast)
 
 
 def _motion_of_others(
@@ -445,7 +445,7 @@ def _motion_of_others(
     second = -first if second is None and first is not None else second
     assert first is not None and second is not None
     there, back = cameras[0] + first, cameras[1] + second
-    on_there, on_back = _both(_residual_flow, (a, b, there), (b, a, back))
+    on_there, on_back = _both(_residual_flow, (a, b, there, True), (b, a, back, True))
     onto, home = there + on_there, back + on_back
     agree = motion.agrees(onto, home), motion.agrees(home, onto)
     done: list[Flow | None] = []
@@ -549,8 +549,11 @@ class Layers:
 
 STEPS = (1, 2, 4, 6, 9, 13, 18, 25, 34, 46, 60, 80, 100)
 """Distances in frames at which samples are looked for: nearer frames match better."""
-WAIT = (0, 0, 8)
-"""Frames between a pixel's consecutive samples of one direction: later ones are there to vote."""
+WAIT = (0, 0)
+"""Frames between a pixel's consecutive samples of one direction: the second is there to vote."""
+
+FLOW_REACH = 25
+"""How far, in frames, the flow is followed: a longer chain of it drifts too much."""
 
 OTHERS_REACH = 13
 """How far, in frames, things that move on their own are followed."""
@@ -562,8 +565,8 @@ ASTRAY = 1.0
 def gather(window: Window, index: int, box: Box) -> Layers:
     """Sample what the window's other frames show at a box of record `index`.
 
-    For each direction in time and each motion, a pixel gets its first visible sample and some
-    later ones. Every frame is first brought onto the surroundings of the hole: an affine
+    For each direction in time and each motion, a pixel gets its first visible sample and another
+    one. Every frame is first brought onto the surroundings of the hole: an affine
     correction of place, and a membrane correction of exposure.
     """
     surroundings = _Surroundings(window, index, box)
@@ -581,7 +584,7 @@ def gather(window: Window, index: int, box: Box) -> Layers:
                     # the chain of neighbours drifts; what the flow adds to it does so less
                     drift = project(matrix, here) - project(links, here)
                     surroundings.add(stack, j, abs(j - index), None, at + drift - here)
-                if stack.full():
+                if stack.full() or abs(j - index) >= FLOW_REACH:
                     break
         else:
             for j, matrix in window.camera(index, step):
@@ -850,8 +853,8 @@ class _Surroundings:
         rest = np.where(same, rest, np.minimum(size, 48)).astype(np.float32)
         # both fields are smooth in the hole
         mean, same, rest, usable = mean[thin], same[thin], rest[thin], usable[thin]
-        colour = diffuse(mean, same) if same.sum() >= 8 else np.zeros_like(mean)
-        return nudge, np.dstack([colour, diffuse(np.ascontiguousarray(rest), usable)])
+        colour = diffuse(mean, same, sweeps=2) if same.sum() >= 8 else np.zeros_like(mean)
+        return nudge, np.dstack([colour, diffuse(np.ascontiguousarray(rest), usable, sweeps=2)])
 
 
 def _affine(
@@ -868,7 +871,7 @@ def _affine(
     spots = cv2.findNonZero(solid)
     if spots is None or len(spots) < 60:
         return nothing
-    here = spots.reshape(-1, 2)[:: max(1, len(spots) // 2500)]
+    here = spots.reshape(-1, 2)[:: max(1, len(spots) // 1200)]
     columns, rows = here[:, 0], here[:, 1]
     here, wanted = here.astype(np.float32), a[rows, columns]
     inside = np.ones((len(rows), 3), np.float32)
