@@ -38,7 +38,7 @@ PROBE_SECONDS = 8.0
 
 PROBE_FRAMES = 24
 
-WRITE_MIB_PER_MP = 210.0
+WRITE_MIB_PER_MP = 255.0
 """Of x264 and the queues, for each megapixel of the frame; other encoders may take more."""
 
 MASK_BYTES_PER_PIXEL = 0.02
@@ -75,7 +75,7 @@ def _deaot(options: Any, megapixels: float, hole: float) -> float | None:
 
 
 def _builtin_fill(options: Any, megapixels: float, hole: float) -> float:
-    return 215 + 135 * megapixels + 100 * hole + 1.2 * _window(options, megapixels)
+    return 60 + 45 * megapixels + 900 * hole + 1.08 * _window(options, megapixels)
 
 
 def _e2fgvi(options: Any, megapixels: float, hole: float) -> float | None:
