@@ -217,7 +217,7 @@ class Window:
             chain = np.eye(3)
             for at in range(index, index - LEAP, -1):
                 chain = self.link(at) @ chain
-            guess, measured = self._shrunk(chain), chain
+            guess, measured = self._small_matrix(chain), chain
             if not _still(guess, self.small_size):
                 before = self.records[index - LEAP]
                 found, trust = motion.global_motion(
@@ -269,7 +269,7 @@ class Window:
     def _measure(self, low: int) -> None:
         a, b = self.records[low], self.records[low + 1]
         w, h = self.small_size
-        to_a = self._shrunk(self.link(low + 1))
+        to_a = self._small_matrix(self.link(low + 1))
         camera_back = motion.homography_flow(to_a, h, w)
         camera_there = motion.homography_flow(np.asarray(np.linalg.inv(to_a), np.float64), h, w)
         still = _still(to_a, self.small_size)
@@ -341,7 +341,7 @@ class Window:
         """Positions (h, w, 2) at the size that motion is estimated at."""
         return at if (self.scale == 1).all() else np.asarray(at / self.scale, np.float32)
 
-    def _shrunk(self, matrix: Homography) -> Homography:
+    def _small_matrix(self, matrix: Homography) -> Homography:
         up = np.diag([*self.scale, 1.0])
         return np.asarray(np.linalg.inv(up) @ matrix @ up)
 
