@@ -3,7 +3,8 @@
 A frame is compared with the same spot in frames a little earlier and later, aligned by the
 camera's motion. What differs from all of them, or from all but one that something else may have
 passed, and touches the mask, moved with the object. Where the camera's motion explains the
-surroundings badly, nothing is added.
+surroundings badly, nothing is added. Nor is what passes the object: it never was where it is now,
+seen from the object, in most of the frames before.
 
 Where an object was lost, or half of it, between two frames that show it whole, its place is
 interpolated, and what differs from the other frames there and has its colours belongs to it. So
@@ -64,6 +65,24 @@ LEAST_GHOSTS = 3
 ENOUGH = 4
 """From so many frames on that show a spot, the one that differs most is left out."""
 
+MEMORY = 48
+"""What belonged to an object in so many frames before says what may belong to it now..."""
+
+LASTING = 0.3
+"""... where it did in this share of them; what something else that passes covers it seldom did."""
+
+LACKING = 1.2
+"""A mask lacks something where it usually was so many times as large."""
+
+ALIKE = 1.6
+"""Masks whose sizes differ by more than so many times are not compared."""
+
+LEAST_MEMORY = 4
+"""From so many remembered frames on."""
+
+STRANGER = 0.15
+"""What never belonged to an object and is at least this share of its mask is something else."""
+
 COLOUR_REACH = 12.0
 """How far a pixel's colour may be from one that the object has thereabouts, CIE Lab."""
 
@@ -87,6 +106,19 @@ class _Small:
 
 Sides: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the source."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Past:
+    """What belonged to the objects in an earlier frame, or seemed to."""
+
+    index: int
+    shot: int
+    reached: npt.NDArray[np.uint8]
+    """(h, w) 0 or 1, a little more than that."""
+    anchors: dict[int, npt.NDArray[np.float64]]
+    """Object id -> see `_anchors`."""
+    areas: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +172,17 @@ def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Complete
     """
     window: deque[_Small] = deque()
     waiting: deque[tuple[Frame, Mask, Mask, _Small]] = deque()
+    past: deque[_Past] = deque(maxlen=MEMORY // 2)  # every second frame
     for frame, labels, keep in items:
         small = _reduced(frame, labels)
         window.append(small)
         waiting.append((frame, np.asarray(labels > 0), keep, small))
         if len(waiting) > LOOKAHEAD:
-            yield _completed(*waiting.popleft(), window)
+            yield _completed(*waiting.popleft(), window, past)
         while len(window) > 2 * LOOKAHEAD + 1:
             window.popleft()
     while waiting:
-        yield _completed(*waiting.popleft(), window)
+        yield _completed(*waiting.popleft(), window, past)
 
 
 def _reduced(frame: Frame, labels: LabelMap) -> _Small:
@@ -169,7 +202,12 @@ def _reduced(frame: Frame, labels: LabelMap) -> _Small:
 
 
 def _completed(
-    frame: Frame, mask: Mask, keep: Mask, small: _Small, window: Iterable[_Small]
+    frame: Frame,
+    mask: Mask,
+    keep: Mask,
+    small: _Small,
+    window: Iterable[_Small],
+    past: deque[_Past],
 ) -> Completed:
     if mask.all() or min(small.labels.shape) < 32:
         return Completed(frame, mask, keep)
@@ -182,7 +220,7 @@ def _completed(
     )
     others = [o for o in shot if o.index - small.index in OFFSETS]
     beside = [o for o in shot if abs(o.index - small.index) == 1]
-    added, ghosts = _left_out(small, np.asarray(stays > 0), others, beside, gaps)
+    added, ghosts = _left_out(small, np.asarray(stays > 0), others, beside, gaps, past)
     height, width = mask.shape
     if added is not None:
         if added.shape != mask.shape:
@@ -370,7 +408,12 @@ def _placed(
 
 
 def _left_out(
-    here: _Small, stays: Mask, others: list[_Small], beside: list[_Small], gaps: list[_Gap]
+    here: _Small,
+    stays: Mask,
+    others: list[_Small],
+    beside: list[_Small],
+    gaps: list[_Gap],
+    past: deque[_Past],
 ) -> tuple[Mask | None, list[Ghost]]:
     """The part of the objects beside their masks, None: nothing; and their ghosts; both at the size
     of the comparison.
@@ -392,31 +435,104 @@ def _left_out(
     compared = (~hidden[..., 0]).sum(0) >= 2
     differs = compared & (_outside(here.image, *_usual(stacked, hidden)) > 20)
     near = _disc(expected, reach)
-    ring = _disc(near, reach) & ~near & compared
+    strangers = _strangers(here, differs, past)
+    ring = _disc(near, reach) & ~near & compared & ~strangers
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
         # the camera's motion does not explain the surroundings, or too much of the object is there
         rest = compared & ~_disc(near, reach)
         if len(beside) < 2 or (differs & rest).sum() > 0.1 * rest.sum():
             return None, _ghosts(here, here.mask, stays, differs, compared, reach)
-        missed = _as_beside(here, differs, beside, reach)
+        missed = _as_beside(here, differs & ~strangers, beside, reach)
         known = np.asarray(here.mask | missed)
+        _remember(past, here, known)
         return missed if missed.any() else None, _ghosts(
             here, known, stays, differs, compared, reach
         )
-    missed = _missed(here, differs, gaps)
+    missed = _missed(here, differs & ~strangers, gaps)
     known = here.mask | missed
     near = _disc(known, reach)
-    wanted = (differs & near & ~known).astype(np.uint8)
-    wanted = cv2.morphologyEx(wanted, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    total, parts = cv2.connectedComponents(wanted | known.astype(np.uint8))
-    touching = np.unique(parts[known])
-    added = np.isin(parts, touching[touching > 0]) & (wanted > 0)
-    if total < 2 or added.sum() > MOST_ADDED * known.sum():
+    wanted = np.asarray(differs & near & ~known)
+    _remember(past, here, known | _touching(wanted, known))
+    added = _touching(wanted & ~strangers, known)
+    if added.sum() > MOST_ADDED * known.sum():
         added = np.zeros_like(known)
     added |= missed
     known = np.asarray(here.mask | added)
     ghosts = _ghosts(here, known, stays, differs, compared, reach)
     return added if added.any() else None, ghosts
+
+
+def _margin(small: _Small) -> int:
+    """How far a limb may be from where it was remembered, px."""
+    return max(2, round(0.08 * float(np.sqrt(small.mask.sum()))))
+
+
+def _touching(wanted: Mask, known: Mask) -> Mask:
+    """The pieces of what is wanted that touch what is known, without specks."""
+    solid = cv2.morphologyEx(wanted.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, parts = cv2.connectedComponents(solid | known.astype(np.uint8))
+    touching = np.unique(parts[known])
+    return np.asarray(np.isin(parts, touching[touching > 0]) & (solid > 0))
+
+
+def _strangers(here: _Small, differs: Mask, past: Iterable[_Past]) -> Mask:
+    """(h, w) what is not as in other frames and is no part of the objects, but passes them."""
+    strange = np.zeros_like(here.mask)
+    if not here.mask.any():
+        return strange
+    share = _support(here, past)
+    if share is None:
+        return strange
+    unknown = (differs & ~here.mask & (share < LASTING)).astype(np.uint8)
+    unknown = cv2.morphologyEx(unknown, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, parts, facts, _ = cv2.connectedComponentsWithStats(unknown)
+    large = facts[:, cv2.CC_STAT_AREA] >= STRANGER * here.mask.sum()
+    large[0] = False
+    strange = np.asarray(large[parts])
+    # what is remembered reaches a little beyond the object
+    return np.asarray(_disc(strange, _margin(here) + 1) & differs & ~here.mask)
+
+
+def _support(here: _Small, past: Iterable[_Past]) -> npt.NDArray[np.float32] | None:
+    """(h, w) in what share of earlier frames a spot beside an object belonged to it; None: they are
+    too few.
+    """
+    best = np.zeros(here.mask.shape, np.float32)
+    for label, now in _anchors(here).items():
+        area = here.areas[label]
+        earlier = [p for p in past if p.shot == here.shot and label in p.anchors]
+        earlier = [p for p in earlier if 1 / ALIKE < p.areas[label] / area < ALIKE]
+        if len(earlier) < LEAST_MEMORY:
+            return None
+        # which end of it a mask lacks is not known, so each of them is tried
+        lacks = float(np.median([p.areas[label] for p in earlier])) > LACKING * area
+        for k in range(len(now) if lacks else 1):
+            share = np.zeros_like(best)
+            for p in earlier:
+                x, y = now[k] - p.anchors[label][k]
+                shift = np.asarray([[1, 0, round(x)], [0, 1, round(y)]], np.float64)
+                share += cv2.warpAffine(p.reached, shift, best.shape[::-1], flags=cv2.INTER_NEAREST)
+            np.maximum(best, share / len(earlier), out=best)
+    return best
+
+
+def _anchors(small: _Small) -> dict[int, npt.NDArray[np.float64]]:
+    """Object id -> (5, 2) the middle of its mask and the corners of the box around it, x and y."""
+    found = {}
+    for label in small.areas:
+        own = np.asarray(small.labels == label)
+        x0, y0, x1, y1 = _box_of(own)
+        moments = cv2.moments(own.astype(np.uint8), binaryImage=True)
+        middle = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
+        found[label] = np.asarray([middle, (x0, y0), (x1, y0), (x0, y1), (x1, y1)], np.float64)
+    return found
+
+
+def _remember(past: deque[_Past], here: _Small, known: Mask) -> None:
+    if past and here.index - past[-1].index < 2:
+        return
+    reached = _disc(known, _margin(here)).astype(np.uint8)
+    past.append(_Past(here.index, here.shot, reached, _anchors(here), here.areas))
 
 
 def _missed(here: _Small, differs: Mask, gaps: list[_Gap]) -> Mask:
@@ -463,10 +579,17 @@ def _usual(
         hidden: (S, h, w, 3) where a sample says nothing.
     """
     count = (~hidden[..., :1]).sum(0)
-    rising = np.sort(np.where(hidden, np.float32(np.inf), samples), 0)
-    falling = np.sort(np.where(hidden, np.float32(-np.inf), samples), 0)[::-1]
+    low = np.full((2, *samples.shape[1:]), np.inf, np.float32)
+    high = -low
+    for sample, unseen in zip(samples, hidden, strict=True):
+        upper = np.where(unseen, np.float32(np.inf), sample)
+        lower = np.where(unseen, np.float32(-np.inf), sample)
+        low[1] = cv2.min(low[1], cv2.max(low[0], upper))
+        low[0] = cv2.min(low[0], upper)
+        high[1] = cv2.max(high[1], cv2.min(high[0], lower))
+        high[0] = cv2.max(high[0], lower)
     many = count >= ENOUGH
-    return np.where(many, rising[1], rising[0]), np.where(many, falling[1], falling[0])
+    return np.where(many, low[1], low[0]), np.where(many, high[1], high[0])
 
 
 def _ghosts(

@@ -72,6 +72,29 @@ def test_another_one_of_the_same_colour_that_passed_there_does_not_hide_the_foot
     assert np.mean(missed) < 0.5
 
 
+def test_another_one_that_passes_behind_is_left_alone() -> None:
+    nothing = np.zeros(SIZE, bool)
+    plate = texture(*SIZE, 3, 30, 220)
+    items, others = [], []
+    for i in range(COUNT):
+        image, other, body = plate.copy(), np.zeros(SIZE, bool), _walker(i)[1]
+        x = 200 - 4 * i
+        other[16:86, max(0, x) : max(0, x + 24)] = True
+        image[other] = (20, 160, 60)
+        image[body] = (200, 30, 120)
+        items.append((Frame(image, i, i, Fraction(1, 25)), body, nothing))
+        others.append(other & ~body)
+    touched = 0
+    for done in complete(items):
+        body, other = items[done.frame.index][1], others[done.frame.index]
+        assert done.mask[body].all()
+        if other.sum() > 0.25 * body.sum():  # less may be a limb
+            assert (done.mask & other).sum() < 0.15 * other.sum()
+            rim = cv2.dilate(body.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+            touched += int((rim & other).any())
+    assert touched > 5
+
+
 def test_a_mask_of_the_head_alone_has_a_ghost_and_its_box_holds_all() -> None:
     items = []
     for frame in _frames(pan=0.8):
