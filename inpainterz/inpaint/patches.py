@@ -114,7 +114,9 @@ def _peel(
     border = (half, half, half, half)
     filled, done = np.where(known[..., None], pixels, 0).astype(np.float32), known.copy()
     offered = _patches(cv2.copyMakeBorder(pixels, *border, cv2.BORDER_REFLECT_101), some)
+    across, squares = np.ascontiguousarray(offered.T), np.ascontiguousarray((offered**2).T)
     soft = cv2.blur(pixels, (SIDE, SIDE))[some[:, 0], some[:, 1]]
+    softly = (soft**2).sum(1)
     place = np.zeros((*hole.shape, 2), np.intp)
     while True:
         edge = cv2.dilate(done.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
@@ -122,13 +124,14 @@ def _peel(
         if not len(layer):
             break
         there = cv2.copyMakeBorder(done.astype(np.float32), *border, cv2.BORDER_CONSTANT, value=0)
-        weight = _patches(np.dstack([there, there, there]), layer)
+        weight = _patches(cv2.merge([there, there, there]), layer)
         wanted = _patches(cv2.copyMakeBorder(filled, *border, cv2.BORDER_CONSTANT), layer) * weight
         # |w (a - b)|^2 for all pairs, w being 0 or 1, as products of matrices
-        apart = (wanted**2).sum(1)[:, None] - 2 * wanted @ offered.T + weight @ (offered**2).T
-        apart /= np.maximum(weight.sum(1), 1)[:, None]
+        count = np.maximum(weight.sum(1), 1)[:, None]
         wish = guide[layer[:, 0], layer[:, 1]]
-        apart += GUIDE / 3 * ((wish[:, None] - soft[None]) ** 2).sum(2)
+        # what is the same for all that are offered does not matter
+        apart = (weight / count) @ squares - (2 * wanted / count) @ across
+        apart += np.float32(GUIDE / 3) * (softly - 2 * wish @ soft.T)
         best = some[apart.argmin(1)]
         filled[layer[:, 0], layer[:, 1]] = pixels[best[:, 0], best[:, 1]]
         place[layer[:, 0], layer[:, 1]] = best
@@ -159,10 +162,17 @@ def _onto(guess: Places, allowed: Mask, sources: Places, rng: np.random.Generato
 
 def _patches(padded: Floats, at: Places) -> Floats:
     """(n, SIDE * SIDE * 3) patches centred at places of the picture that `padded` extends."""
-    offsets = np.arange(SIDE)
-    rows = at[:, 0, None, None] + offsets[None, :, None]
-    columns = at[:, 1, None, None] + offsets[None, None, :]
-    return np.asarray(padded[rows, columns].reshape(len(at), SIDE * SIDE * 3), np.float32)
+    h, w = padded.shape[:2]
+    padded = np.ascontiguousarray(padded, np.float32)
+    down, right, _ = padded.strides
+    # all patches of the picture without a copy, each row of a patch in one piece
+    all_ = np.lib.stride_tricks.as_strided(
+        padded,
+        (h - SIDE + 1, w - SIDE + 1, SIDE, SIDE * 3),
+        (down, right, down, padded.itemsize),
+        writeable=False,
+    )
+    return np.asarray(all_[at[:, 0], at[:, 1]].reshape(len(at), SIDE * SIDE * 3))
 
 
 def _search(
@@ -185,9 +195,10 @@ def _search(
     soft, wish = cv2.blur(filled, (SIDE, SIDE)), guide[targets[:, 0], targets[:, 1]]
 
     def costs(candidate: Places, of: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:
-        unlike = ((wanted[of] - _patches(padded, candidate)) ** 2).mean(1)
-        off = ((wish[of] - soft[candidate[:, 0], candidate[:, 1]]) ** 2).mean(1)
-        return np.asarray(unlike + GUIDE * off)
+        unlike = wanted[of] - _patches(padded, candidate)
+        off = wish[of] - soft[candidate[:, 0], candidate[:, 1]]
+        mean = np.einsum("ij,ij->i", unlike, unlike) / unlike.shape[1]
+        return np.asarray(mean + GUIDE / 3 * np.einsum("ij,ij->i", off, off))
 
     everyone = np.arange(len(targets))
     cost = costs(places, everyone)
@@ -226,14 +237,19 @@ def _vote(filled: Floats, hole: Mask, targets: Places, places: Places) -> Floats
     weight = np.exp(-cost / (2 * max(float(np.percentile(cost, 75)), 1.0)))
     depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
     weight *= 1.3 ** -depth[targets[:, 0], targets[:, 1]]  # the rim is known, the middle guessed
-    total = np.zeros((h + 2 * half, w + 2 * half, 3))
-    share = np.zeros((h + 2 * half, w + 2 * half))
-    said = found.reshape(-1, SIDE, SIDE, 3)
-    for dy in range(SIDE):  # within one shift no two patches write to the same pixel
-        for dx in range(SIDE):
-            near = weight * np.exp(-((dy - half) ** 2 + (dx - half) ** 2) / 6.0)
-            total[targets[:, 0] + dy, targets[:, 1] + dx] += said[:, dy, dx] * near[:, None]
-            share[targets[:, 0] + dy, targets[:, 1] + dx] += near
-    inner = np.s_[half : half + h, half : half + w]
-    voted = total[inner] / np.maximum(share[inner], 1e-9)[..., None]
-    return np.where(hole[..., None], voted, filled).astype(np.float32)
+    offsets = np.arange(SIDE)
+    rows = targets[:, 0, None, None] + offsets[:, None]
+    columns = targets[:, 1, None, None] + offsets
+    onto = (rows * (w + 2 * half) + columns).ravel()
+    apart = offsets - half
+    near = np.exp(-(apart[:, None] ** 2 + apart**2) / 6.0)
+    near = (weight[:, None, None] * near).ravel()
+    said = found.reshape(-1, 3)
+    size = (h + 2 * half) * (w + 2 * half)
+    wish = (targets[:, 0] + half) * (w + 2 * half) + targets[:, 1] + half
+    share = np.bincount(onto, near, size)[wish]
+    rows, columns = targets.T
+    done = filled.copy()
+    for k in range(3):
+        done[rows, columns, k] = np.bincount(onto, near * said[:, k], size)[wish] / share
+    return done
