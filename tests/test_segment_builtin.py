@@ -210,6 +210,26 @@ def test_a_click_on_the_head_gives_all_that_moves_with_it(engine: BuiltinSegment
     assert iou(answer.mask, truths[at]) > 0.7
 
 
+@pytest.mark.parametrize("size", [8, 12])
+def test_somebody_who_stands_is_not_the_ground_on_which_others_walk(
+    engine: BuiltinSegmenter, size: int
+) -> None:
+    truth = ellipse(110, 75, size, 2 * size + 2)
+
+    def scene(step: int) -> Image:
+        image = plate(1, 40)[:, :W] * np.array([0.5, 1, 0.4])
+        image[42:96] = 150
+        for k in range(5):
+            x = (20 + 37 * k + step * (4 if k % 2 else -4)) % W
+            image[ellipse(x, 55 + 6 * (k % 3), size, 2 * size + 2)] = (30, 30, 60)
+        image[truth] = 2
+        grain = np.random.default_rng(step + 50).normal(0, 1.5, image.shape)
+        return (image + grain).clip(0, 255).astype(np.uint8)
+
+    embedding = engine.embed(scene(0), [scene(k) for k in (-10, -5, -2, 2, 5, 10)])
+    assert iou(engine.segment(embedding, Prompt.of((110, 75))).mask, truth) > 0.8
+
+
 def test_what_stands_still_in_a_box_is_not_the_thing_that_moves(engine: BuiltinSegmenter) -> None:
     """A wall fills more of the box and touches all its sides, but a figure walks before it."""
     background = plate(2)
