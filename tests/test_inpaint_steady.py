@@ -144,3 +144,43 @@ def test_tiny_pictures(size: tuple[int, int]) -> None:
     done += passing.finish()
     assert len(done) == 4
     assert np.abs(np.stack([d.frame.image for d in done]).astype(int) - 101.5).max() < 3
+
+
+def test_a_thing_that_comes_out_of_a_hole_is_put_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled with what is behind it, a hole would show the thing only where it has come out."""
+    h, w = 96, 160
+    rng = np.random.default_rng(4)
+
+    def texture(low: int, high: int) -> Image:
+        coarse = rng.integers(low, high, (h // 8, w // 8, 3), np.uint8)
+        return np.asarray(cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+    plate, thing = texture(20, 110), texture(130, 250)
+    hole = np.zeros((h, w), np.bool_)
+    hole[24:72, 60:84] = True
+    truths: list[Image] = []
+    for i in range(8):
+        left = 8 * i
+        image = plate.copy()
+        image[30:66, left : left + 52] = thing[30:66, :52]
+        truths.append(image)
+    filled = [np.where(hole[..., None], plate, truth) for truth in truths]
+    out = np.zeros((h, w), np.bool_)
+    out[34:62, 77:83] = True  # under the hole in one frame, beside it in the next
+
+    def error() -> float:
+        passing = steady.Steadier(steady.DELAY, flow_side_px=480)
+        unsure = np.zeros((h, w), np.uint8)
+        done: list[Inpainted] = []
+        for i, image in enumerate(filled):
+            given = Inpainted(Frame(image, i, i, Fraction(1, 25)), None, unsure)
+            done += passing.take(given, hole)
+        done += passing.finish()
+        gaps = [
+            np.abs(done[i].frame.image[out].astype(float) - truths[i][out]).mean() for i in (4, 5)
+        ]
+        return float(np.mean(gaps))
+
+    followed = error()
+    monkeypatch.setattr("inpainterz.inpaint.emerging.SLOW", 1e3)
+    assert followed < 0.97 * error()

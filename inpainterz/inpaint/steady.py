@@ -10,7 +10,8 @@ Transactions on Graphics 31(4), 2012). True pixels that come out from under the 
 
 The motion under a hole is spread from around it and from where the fill is sure: motion measured
 on a fill that flickers follows the flicker, and would keep it. It counts only where the spread one
-misses the picture by far.
+misses the picture by far, and where it leads forth and back to the same place. What comes out from
+under the hole in the next frame goes as it does from there (see `inpaint.emerging`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy.typing as npt
 from inpainterz import motion
 from inpainterz.inpaint.background import Box, boxes, look
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
+from inpainterz.inpaint.emerging import Scene, emerging, scene_motion
 from inpainterz.types import Flow, Frame, Image, Inpainted, Mask
 
 OVERLAP = 4
@@ -81,10 +83,25 @@ class _Held:
     """(h, w) luma at the size that flow is measured at."""
     sure: Mask
     """(h, w) at that size, where the flow is believed."""
+    covered: Mask
+    """(h, w) at that size, where there is anything of the hole."""
     onward: Half | None = None
     """(h, w, 2) flow to the next frame, small pixels; None where it is not needed."""
+    scene: Scene | None = None
+    """What most of it follows."""
     words: list[_Word | None] = field(default_factory=list)
     """What the past says of each box."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Onward:
+    """The way from a frame to the next."""
+
+    flow: Flow | None
+    """(h, w, 2) small pixels; None where it is not needed."""
+    covered: Mask
+    """(h, w) where it is only spread."""
+    scene: Scene | None
 
 
 @dataclass(slots=True, eq=False)
@@ -142,20 +159,28 @@ class Steadier:
         sure = cv2.dilate((doubted > 0).astype(np.uint8), reach) == 0
         found = boxes(hole, EDGE) if hole.any() else []
         grey = motion.grey(np.asarray(small, np.uint8))
-        return _Held(result, hole, found, grey, np.asarray(sure), words=[None] * len(found))
+        covered = cv2.resize(hole.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 0
+        nothing: list[_Word | None] = [None] * len(found)
+        return _Held(result, hole, found, grey, np.asarray(sure), covered, words=nothing)
 
     def _flows(self, a: _Held, b: _Held) -> Flow | None:
         """Note the flow from a to b in a if it is needed; return the one from b to a."""
 
-        def flow(pair: tuple[_Held, _Held]) -> Flow | None:
+        def flow(pair: tuple[_Held, _Held]) -> Flow:
             start, end = pair
+            return motion.dense_flow(start.grey, end.grey, fast=True)
+
+        def completed(pair: tuple[_Held, Flow, _Held, Flow]) -> Flow | None:
+            start, there, end, home = pair
             if not start.boxes:
                 return None
-            return _completed(start.grey, end.grey, start.sure)
+            return _completed(start.grey, end.grey, start.sure, there, home)
 
         with ThreadPoolExecutor(2) as pool:
-            onward, back = pool.map(flow, ((a, b), (b, a)))
+            there, home = pool.map(flow, ((a, b), (b, a)))
+            onward, back = pool.map(completed, ((a, there, b, home), (b, home, a, there)))
         a.onward = None if onward is None else onward.astype(np.float16)
+        a.scene = None if onward is None else scene_motion(onward, np.asarray(~a.covered))
         return back
 
     def _ready(self, delay: int) -> Iterator[Inpainted]:
@@ -177,11 +202,13 @@ class Steadier:
         """The first `count` frames held, averaged with what comes before and after them."""
         done: list[Inpainted] = []
         future: _State | None = None
+        way: list[_Onward] = []
         for number in range(len(self.held) - 1, -1, -1):
             held = self.held[number]
             words: list[_Word | None] = [None] * len(held.boxes)
-            if future is not None and held.onward is not None:
-                words = _heard(future, held, held.onward.astype(np.float32))
+            way.append(_led(held, way))
+            if future is not None and way[-1].flow is not None:
+                words = _heard(future, held, way[-1].flow)
             if number < count:
                 done.append(_mixed(held, words))
             if number:
@@ -189,18 +216,34 @@ class Steadier:
         return done[::-1]
 
 
-def _completed(a: Grey, b: Grey, sure: Mask) -> Flow:
-    """The flow (h, w, 2) from a to b with what is not believed spread from around it."""
-    flow = motion.dense_flow(a, b, fast=True)
+def _led(held: _Held, later: list[_Onward]) -> _Onward:
+    """The way from a frame to the next, mended by the ways of later ones, the nearest last."""
+    flow = None if held.onward is None else held.onward.astype(np.float32)
+    if flow is None or held.scene is None or len(later) < 2:
+        return _Onward(flow, held.covered, held.scene)
+    next_, after = later[-1], later[-2]
+    if next_.flow is None or next_.scene is None:
+        return _Onward(flow, held.covered, held.scene)
+    ahead = (next_.flow, next_.covered, next_.scene)
+    flow, told = emerging(flow, held.covered, held.scene, *ahead, after.covered)
+    return _Onward(flow, np.asarray(held.covered & ~told), held.scene)
+
+
+def _completed(a: Grey, b: Grey, sure: Mask, flow: Flow, back: Flow) -> Flow:
+    """A flow (h, w, 2) from a to b with what is not believed spread from around it."""
     done = flow.copy()
     for box in boxes(np.asarray(~sure), 8):
         crop = box.slices
         spread = diffuse(np.ascontiguousarray(flow[crop]), np.ascontiguousarray(sure[crop]))
         plain = np.asarray(cv2.blur(flow[crop], (9, 9)), np.float32)
         gap = _misses(a, b, box, spread) - MUCH * _misses(a, b, box, plain)
-        share = np.clip((gap - LEAST) / 4, 0, 1)
-        share = np.where(sure[crop], 0, share)[..., None]
-        done[crop] = spread + share * (plain - spread)
+        share = np.where(sure[crop], 0, np.clip((gap - LEAST) / 4, 0, 1))
+        if share.any():
+            home = flow[crop] + look(back, np.asarray(box.grid() + flow[crop], np.float32))
+            limit = 0.5 + 0.02 * motion.squared(flow[crop])
+            agreed = (motion.squared(home) < limit).astype(np.float32)
+            share = share * cv2.blur(agreed, (9, 9)) ** 2
+        done[crop] = spread + share[..., None] * (plain - spread)
     return done
 
 
