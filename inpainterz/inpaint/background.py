@@ -558,6 +558,9 @@ FLOW_REACH = 25
 OTHERS_REACH = 13
 """How far, in frames, things that move on their own are followed."""
 
+COARSE = 128
+"""Pixels of the longer side of a hole's surroundings at which frames are compared with them."""
+
 ASTRAY = 1.0
 """Motion against the camera, in units of what parallax explains, from which a sample is suspect."""
 
@@ -712,7 +715,7 @@ class _Surroundings:
         self.hole = record.hole[box.slices]
         self.grid = box.grid()
         h, w = box.shape
-        self.step = max(1, round(max(h, w) / 128), round(float(window.scale[0])))
+        self.step = max(1, round(max(h, w) / COARSE), round(float(window.scale[0])))
         self.coarse = np.ascontiguousarray(self.grid[:: self.step, :: self.step])
         corner = np.array([box.x0, box.y0], np.float32)
         self.inside = self.grid - corner

@@ -11,6 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.types import Mask
@@ -114,9 +115,13 @@ def _peel(
     border = (half, half, half, half)
     filled, done = np.where(known[..., None], pixels, 0).astype(np.float32), known.copy()
     offered = _patches(cv2.copyMakeBorder(pixels, *border, cv2.BORDER_REFLECT_101), some)
-    across, squares = np.ascontiguousarray(offered.T), np.ascontiguousarray((offered**2).T)
+    squares = (offered**2).reshape(len(some), -1, 3).sum(2)
     soft = cv2.blur(pixels, (SIDE, SIDE))[some[:, 0], some[:, 1]]
-    softly = (soft**2).sum(1)
+    # |w (a - b)|^2 + g |c - d|^2 for all pairs, less what is the same for all b and d, is one
+    # product of matrices, w being 0 or 1
+    near = GUIDE / 3
+    columns = (offered, squares, soft, near * (soft**2).sum(1, keepdims=True))
+    everything = np.ascontiguousarray(np.hstack(columns).T, np.float32)
     place = np.zeros((*hole.shape, 2), np.intp)
     while True:
         edge = cv2.dilate(done.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
@@ -124,14 +129,13 @@ def _peel(
         if not len(layer):
             break
         there = cv2.copyMakeBorder(done.astype(np.float32), *border, cv2.BORDER_CONSTANT, value=0)
-        weight = _patches(cv2.merge([there, there, there]), layer)
-        wanted = _patches(cv2.copyMakeBorder(filled, *border, cv2.BORDER_CONSTANT), layer) * weight
-        # |w (a - b)|^2 for all pairs, w being 0 or 1, as products of matrices
-        count = np.maximum(weight.sum(1), 1)[:, None]
-        wish = guide[layer[:, 0], layer[:, 1]]
-        # what is the same for all that are offered does not matter
-        apart = (weight / count) @ squares - (2 * wanted / count) @ across
-        apart += np.float32(GUIDE / 3) * (softly - 2 * wish @ soft.T)
+        weight = _patches(there[..., None], layer)
+        weight /= np.maximum(weight.sum(1, keepdims=True), 1)
+        wanted = _patches(cv2.copyMakeBorder(filled, *border, cv2.BORDER_CONSTANT), layer)
+        wanted *= -2 * np.repeat(weight, 3, axis=1)
+        wish = -2 * near * guide[layer[:, 0], layer[:, 1]]
+        ones = np.ones((len(layer), 1), np.float32)
+        apart = np.hstack([wanted, weight, wish, ones], dtype=np.float32) @ everything
         best = some[apart.argmin(1)]
         filled[layer[:, 0], layer[:, 1]] = pixels[best[:, 0], best[:, 1]]
         place[layer[:, 0], layer[:, 1]] = best
@@ -161,18 +165,12 @@ def _onto(guess: Places, allowed: Mask, sources: Places, rng: np.random.Generato
 
 
 def _patches(padded: Floats, at: Places) -> Floats:
-    """(n, SIDE * SIDE * 3) patches centred at places of the picture that `padded` extends."""
-    h, w = padded.shape[:2]
-    padded = np.ascontiguousarray(padded, np.float32)
-    down, right, _ = padded.strides
-    # all patches of the picture without a copy, each row of a patch in one piece
-    all_ = np.lib.stride_tricks.as_strided(
-        padded,
-        (h - SIDE + 1, w - SIDE + 1, SIDE, SIDE * 3),
-        (down, right, down, padded.itemsize),
-        writeable=False,
-    )
-    return np.asarray(all_[at[:, 0], at[:, 1]].reshape(len(at), SIDE * SIDE * 3))
+    """(n, SIDE * SIDE * c) patches around places of what `padded` (h, w, c) extends."""
+    h, w, channels = padded.shape
+    row = SIDE * channels
+    # a patch is SIDE runs of memory: this takes a tenth of the time of an index for each pixel
+    runs = sliding_window_view(np.ascontiguousarray(padded).reshape(h, w * channels), (SIDE, row))
+    return np.asarray(runs[at[:, 0], at[:, 1] * channels].reshape(len(at), SIDE * row), np.float32)
 
 
 def _search(
@@ -237,19 +235,18 @@ def _vote(filled: Floats, hole: Mask, targets: Places, places: Places) -> Floats
     weight = np.exp(-cost / (2 * max(float(np.percentile(cost, 75)), 1.0)))
     depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
     weight *= 1.3 ** -depth[targets[:, 0], targets[:, 1]]  # the rim is known, the middle guessed
-    offsets = np.arange(SIDE)
-    rows = targets[:, 0, None, None] + offsets[:, None]
-    columns = targets[:, 1, None, None] + offsets
-    onto = (rows * (w + 2 * half) + columns).ravel()
-    apart = offsets - half
-    near = np.exp(-(apart[:, None] ** 2 + apart**2) / 6.0)
-    near = (weight[:, None, None] * near).ravel()
-    said = found.reshape(-1, 3)
-    size = (h + 2 * half) * (w + 2 * half)
-    wish = (targets[:, 0] + half) * (w + 2 * half) + targets[:, 1] + half
-    share = np.bincount(onto, near, size)[wish]
-    rows, columns = targets.T
-    done = filled.copy()
-    for k in range(3):
-        done[rows, columns, k] = np.bincount(onto, near * said[:, k], size)[wish] / share
-    return done
+    width = w + 2 * half
+    total = np.zeros(((h + 2 * half) * width, 4), np.float32)
+    """Weighted colours, and weights."""
+    said = np.ones((len(targets), SIDE, SIDE, 4), np.float32)
+    said[..., :3] = found.reshape(-1, SIDE, SIDE, 3)
+    said *= weight.astype(np.float32)[:, None, None, None]
+    corner = targets[:, 0] * width + targets[:, 1]
+    for dy in range(SIDE):  # within one shift no two patches write to the same pixel
+        for dx in range(SIDE):
+            near = np.float32(np.exp(-((dy - half) ** 2 + (dx - half) ** 2) / 6.0))
+            total[corner + (dy * width + dx)] += said[:, dy, dx] * near
+    inner = np.s_[half : half + h, half : half + w]
+    total = total.reshape(-1, width, 4)[inner]
+    voted = total[..., :3] / np.maximum(total[..., 3:], 1e-9)
+    return np.where(hole[..., None], voted, filled).astype(np.float32)
