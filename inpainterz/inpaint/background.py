@@ -10,7 +10,7 @@ far it was fetched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -727,13 +727,16 @@ class _Surroundings:
         self.target = self._colours(record, self.coarse)
         self.free = visible(record, self.coarse)
         self.smooth = np.asarray(cv2.GaussianBlur(_luma(self.target), (0, 0), 1.0), np.float32)
-        self.slopes = [
-            np.asarray(
-                cv2.Sobel(self.smooth, cv2.CV_32F, *way, scale=0.125 / self.step), np.float32
-            )
+        slopes = [
+            cv2.Sobel(self.smooth, cv2.CV_32F, *way, scale=0.125 / self.step)
             for way in ((1, 0), (0, 1))
         ]
         self.moving = look(window.moving(index), window.shrunk(self.coarse)) > 127
+        local = (self.coarse - self.centre) / self.radius
+        self.affine = np.dstack([np.ones(local.shape[:2], np.float32), local])
+        """(h, w, 3) what an affine motion's three rows are multiplied by."""
+        self.jacobian = np.dstack([self.affine * slope[..., None] for slope in slopes])
+        """(h, w, 6) how the smooth target changes with an affine motion."""
 
     def _colours(self, record: Record, at: Floats) -> Floats:
         return look(record.colours, self.window.shrunk(at))
@@ -798,6 +801,40 @@ class _Surroundings:
         corner = (part[0].start, part[1].start)
         stack.put(corner, seen, lag, pixels, np.dstack([wide[..., 3], stray]))
 
+    def _affine(self, sample: Floats, usable: Mask) -> Floats:
+        """The small affine motion (3, 2) from the target to a sample, by robust Gauss-Newton steps.
+
+        The slopes are those of the target, which stays (Baker and Matthews, Lucas-Kanade 20 Years
+        On, IJCV 2004, section 3.2); the sample is smoothed as the target is.
+        """
+        solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8))
+        nothing = np.zeros((3, 2), np.float32)
+        found = cv2.findNonZero(solid)
+        if found is None or len(found) < 60:
+            return nothing
+        here = found.reshape(-1, 2)[:: max(1, len(found) // 1200)]
+        at = here[:, 1], here[:, 0]
+        inside, jacobian, wanted = self.affine[at], self.jacobian[at], self.smooth[at]
+        start, middle = here.astype(np.float32), len(here) // 2
+        total, best, least = nothing.copy(), nothing, np.inf
+        for _ in range(5):
+            spots = start + (inside @ total) / np.float32(self.step)
+            rest = wanted - look(sample, spots[:, None])[:, 0]
+            rest -= np.partition(rest, middle)[middle]
+            error = float(np.minimum(np.abs(rest), 20).mean())
+            if error >= least - 0.02:
+                break
+            best, least = total.copy(), error
+            weighted = jacobian / (1 + (rest / 8) ** 2)[:, None]
+            normal = weighted.T @ jacobian
+            # a weak pull to zero: a flat surrounding must not send the sample away
+            normal.flat[::7] += 0.02 * normal.trace() / 6 + 1e-3
+            _, change = cv2.solve(normal, weighted.T @ rest[:, None], flags=cv2.DECOMP_CHOLESKY)
+            total += change.reshape(2, 3).T
+            if np.abs(total).max() > 8 * self.step:
+                break
+        return best
+
     def _match(
         self, record: Record, place: Callable[[Floats, Floats], Floats], others: bool, j: int
     ) -> tuple[Floats, Floats]:
@@ -813,18 +850,13 @@ class _Surroundings:
             found = look(self.window.moving(j), self.window.shrunk(at))
             return np.asarray(found > (127 if others else 76))
 
-        def fitting(at: Floats) -> tuple[Mask, Mask]:
-            """Where the pictures may be compared, and where to bring them into place."""
+        def comparable(at: Floats) -> Mask:
             both = np.asarray(visible(record, at) & self.free)
-            if others:
-                both = np.asarray(both & self.moving & moves(at))
-                return both, both
-            # what moves on its own would turn the scene, but tells which frames are alike
-            return both, np.asarray(both & ~self.moving & ~moves(at))
+            return np.asarray(both & self.moving & moves(at)) if others else both
 
         inside = self.inside[:: self.step, :: self.step]
         at = place(self.coarse, inside)
-        usable, fixed = fitting(at)
+        usable = comparable(at)
         sample = self._colours(record, at)
         nudge = np.zeros((3, 2), np.float32)
         thin = np.s_[:: self.thin, :: self.thin]
@@ -832,73 +864,27 @@ class _Surroundings:
             flat = np.zeros((*usable[thin].shape, 4), np.float32)
             flat[..., 3] = 32
             return nudge, flat
-        nudge = _affine(
-            self.smooth,
-            self.slopes,
-            cv2.GaussianBlur(_luma(sample), (0, 0), 1.0),
-            fixed,
-            (self.coarse - self.centre) / self.radius,
-            self.step,
-        )
+        # what moves on its own would turn the scene, but tells which frames are alike
+        fixed = usable if others else np.asarray(usable & ~self.moving & ~moves(at))
+        nudge = self._affine(cv2.GaussianBlur(_luma(sample), (0, 0), 1.0), fixed)
         if nudge.any():
             moved = self._nudged(self.coarse, nudge)
             at = place(moved, moved - self.coarse + inside)
-            usable = fitting(at)[0]
+            usable = comparable(at)
             sample = self._colours(record, at)
-        difference = self.target - sample
+        difference = cv2.subtract(self.target, sample)
         red, green, blue = cv2.split(cv2.absdiff(self.target, sample))
         size = cv2.max(cv2.max(red, green), blue)
         same = usable & (size < 24)
-        weight = same.astype(np.float32)
-        near = cv2.blur(weight, (3, 3))
-        mean = cv2.blur(difference * weight[..., None], (3, 3)) / np.maximum(near, 1e-3)[..., None]
+        weight = cv2.merge([same.astype(np.float32)] * 3)
+        near = np.maximum(cv2.blur(weight, (3, 3)), np.float32(1e-3))
+        mean = cv2.divide(cv2.blur(cv2.multiply(difference, weight), (3, 3)), near)
         rest = np.minimum(level_gap(difference, mean), 48)
         rest = np.where(same, rest, np.minimum(size, 48)).astype(np.float32)
         # both fields are smooth in the hole
         mean, same, rest, usable = mean[thin], same[thin], rest[thin], usable[thin]
         colour = diffuse(mean, same, sweeps=2) if same.sum() >= 8 else np.zeros_like(mean)
         return nudge, np.dstack([colour, diffuse(np.ascontiguousarray(rest), usable, sweeps=2)])
-
-
-def _affine(
-    a: Floats, slopes: Sequence[Floats], b: Floats, usable: Mask, local: Floats, step: int
-) -> Floats:
-    """The small affine motion (3, 2) from a to b, source pixels, by robust Gauss-Newton steps.
-
-    The slopes are those of a, which stays (Baker and Matthews, Lucas-Kanade 20 Years On, IJCV
-    2004, section 3.2); both pictures are given smoothed, with a pixel of them each `step` source
-    pixels, and `local` (h, w, 2) says where each is about the middle.
-    """
-    solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8))
-    nothing = np.zeros((3, 2), np.float32)
-    spots = cv2.findNonZero(solid)
-    if spots is None or len(spots) < 60:
-        return nothing
-    here = spots.reshape(-1, 2)[:: max(1, len(spots) // 1200)]
-    columns, rows = here[:, 0], here[:, 1]
-    here, wanted = here.astype(np.float32), a[rows, columns]
-    inside = np.ones((len(rows), 3), np.float32)
-    inside[:, 1:] = local[rows, columns]
-    jacobian = np.hstack([inside * slope[rows, columns, None] for slope in slopes])
-    total, best, least = nothing.copy(), nothing, np.inf
-    for _ in range(5):
-        spots = here + (inside @ total) / step
-        rest = wanted - look(b, spots[:, None])[:, 0]
-        rest = rest - np.median(rest)
-        size = np.abs(rest)
-        error = float(np.minimum(size, 20).mean())
-        if error >= least - 0.02:
-            break
-        best, least = total.copy(), error
-        weighted = jacobian / (1 + (rest / 8) ** 2)[:, None]
-        normal = weighted.T @ jacobian
-        # a weak pull to zero: a flat surrounding must not send the sample away
-        normal += np.eye(6, dtype=np.float32) * (0.02 * np.trace(normal) / 6 + 1e-3)
-        change = np.linalg.solve(normal, weighted.T @ rest)
-        total = total + change.reshape(2, 3).T.astype(np.float32)
-        if np.abs(total).max() > 8 * step:
-            break
-    return best
 
 
 def _bounds(mask: Mask) -> tuple[slice, slice] | None:

@@ -17,6 +17,12 @@ from inpainterz.inpaint.choose import Choice
 from inpainterz.inpaint.patches import complete
 from inpainterz.types import Image, Mask
 
+REACH = 40
+"""How far around what no frame shows patches are looked for, pixels."""
+
+ENOUGH = 1000
+"""Known pixels that should be found there."""
+
 DAMPING = 0.5
 """How much of a small difference to the frame before is taken for noise of the choice."""
 
@@ -122,7 +128,12 @@ def _invent(target: Floats, wanted: Mask, outside: Mask, choice: Choice, before:
         return pixels
     if not known.any():
         return np.full_like(target, 128)
-    return complete(pixels, np.asarray(left), np.asarray(known))
+    x, y, w, h = cv2.boundingRect(left.astype(np.uint8))
+    crop = np.s_[max(0, y - REACH) : y + h + REACH, max(0, x - REACH) : x + w + REACH]
+    if known[crop].sum() < ENOUGH:
+        crop = np.s_[:, :]
+    pixels[crop] = complete(pixels[crop], np.asarray(left[crop]), np.asarray(known[crop]))
+    return pixels
 
 
 def levels(values: Floats) -> Image:

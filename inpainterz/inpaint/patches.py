@@ -85,6 +85,9 @@ def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) ->
             guess = at[parent[:, 0], parent[:, 1]] * 2 + targets % 2
         allowed = np.zeros((h, w), np.bool_)
         allowed[sources[:, 0], sources[:, 1]] = True
+        if len(levels) == 1 and thickness < 3:
+            current = filled  # a strip between known pixels: there is nothing for a search to mend
+            break
         guess = _onto(guess, allowed, sources, rng)
         fine = len(targets) > work_px
         for _ in range(1 if fine else 4):
