@@ -5,7 +5,8 @@ That it keeps what every engine promises is held in test_engines.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 
 import cv2
@@ -176,6 +177,46 @@ def test_memory_bounds_the_window() -> None:
     first = next(iter(engine.inpaint(counted())))
     assert first.frame.index == 0
     assert taken < 12, "16 MiB hold only a few frames of this size"
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2, 30])
+def test_every_frame_comes_out_whatever_the_lookahead(ahead: int) -> None:
+    engine = create(Options(lookahead_frames=ahead, reach_frames=30))
+    frames, truth = _clip(12)
+    taken = 0
+
+    def source() -> Iterator[tuple[Frame, Mask]]:
+        nonlocal taken
+        for pair in frames:
+            taken += 1
+            yield pair
+
+    results = []
+    for i, result in enumerate(engine.inpaint(source())):
+        assert taken <= i + engine.lookahead + 1
+        results.append(result)
+    assert [r.frame.index for r in results] == list(range(12))
+    assert _psnr(results[-4:], frames[-4:], truth[-4:]) > 25
+
+
+def test_a_fill_that_is_given_up_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    results = create(Options()).inpaint(iter(_clip(12)[0]))
+    next(results)
+    assert isinstance(results, Generator)
+    results.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_strip_between_known_pixels_goes_on_as_they_do() -> None:
+    stripes = np.zeros((60, 80, 3), np.float32)
+    stripes[:, (np.arange(80) // 4) % 2 == 0] = 200
+    hole = np.zeros((60, 80), np.bool_)
+    hole[30:32, 10:70] = True
+    given = np.where(hole[..., None], 90, stripes).astype(np.float32)
+    filled = patches.complete(given, hole, ~hole)
+    assert np.abs(filled - stripes)[hole].mean() < 20
+    assert (filled[~hole] == stripes[~hole]).all()
 
 
 def test_frames_and_masks_of_another_size_are_refused(engine: BuiltinInpainter) -> None:

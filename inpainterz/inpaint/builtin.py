@@ -81,7 +81,7 @@ class BuiltinInpainter:
 
     @property
     def lookahead(self) -> int:
-        return self.options.lookahead_frames
+        return max(1, self.options.lookahead_frames)  # grain is told from a neighbour
 
     def inpaint(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
         """See `inpainterz.engines.Inpainter.inpaint`.
@@ -168,7 +168,7 @@ class _Shot:
         affordable = max(2, ((options.memory_mb << 20) - held_bytes) // frame_bytes - 1)
         total = options.lookahead_frames + options.reach_frames
         share = min(1.0, affordable / max(1, total))
-        ahead = int(options.lookahead_frames * share)
+        ahead = max(0, int(options.lookahead_frames * share) - 1)  # the last one is for the grain
         # a fill waits for those that it is averaged with, and for the samples of the next one
         delay = min(steady.DELAY, ahead // 2)
         self.steadier = steady.Steadier(delay, flow_side_px=options.motion_side_px)

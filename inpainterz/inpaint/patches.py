@@ -8,10 +8,13 @@ Complex Scenes, SIAM Journal on Imaging Sciences 2014 (what to watch at coarse l
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
+from threadpoolctl import ThreadpoolController
 
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.types import Mask
@@ -73,7 +76,8 @@ def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) ->
         targets = np.argwhere(m)
         guide = cv2.resize(first, (w, h), interpolation=cv2.INTER_AREA)
         if current is None:
-            filled, guess = _peel(p, guide, m, k, sources, targets, rng)
+            with _blas().limit(limits=1, user_api="blas"):
+                filled, guess = _peel(p, guide, m, k, sources, targets, rng)
         else:
             assert places is not None and previous is not None
             up = cv2.resize(current, (w, h), interpolation=cv2.INTER_LINEAR)
@@ -100,6 +104,12 @@ def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) ->
     return np.where(hole[..., None], current, pixels).astype(np.float32)
 
 
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """To keep matrix products on one thread: they are small, and the other cores are busy."""
+    return ThreadpoolController()
+
+
 def _peel(
     pixels: Floats,
     guide: Floats,
@@ -117,8 +127,10 @@ def _peel(
     half = SIDE // 2
     border = (half, half, half, half)
     filled, done = np.where(known[..., None], pixels, 0).astype(np.float32), known.copy()
-    offered = _patches(cv2.copyMakeBorder(pixels, *border, cv2.BORDER_REFLECT_101), some)
-    squares = (offered**2).reshape(len(some), -1, 3).sum(2)
+    padded = cv2.copyMakeBorder(pixels, *border, cv2.BORDER_REFLECT_101)
+    offered = _patches(padded, some)
+    power = cv2.transform(padded * padded, np.ones((1, 3), np.float32))[..., None]
+    squares = _patches(power, some)
     soft = cv2.blur(pixels, (SIDE, SIDE))[some[:, 0], some[:, 1]]
     # |w (a - b)|^2 + g |c - d|^2 for all pairs, less what is the same for all b and d, is one
     # product of matrices, w being 0 or 1
