@@ -10,7 +10,7 @@ far it was fetched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -546,6 +546,21 @@ class Layers:
         samples = self.pixels[at], self.there[at], self.lag[at]
         return Layers(*samples, self.mismatch[at], self.stray[at], self.flow)
 
+    def only(self, layers: slice) -> Layers:
+        """Some of the layers, in the same memory."""
+        samples = self.pixels[layers], self.there[layers], self.lag[layers]
+        return Layers(*samples, self.mismatch[layers], self.stray[layers], self.flow[layers])
+
+    def filled(self) -> Layers:
+        """Those that have any sample; the others' memory is used anew."""
+        kept = np.flatnonzero(self.there.any((1, 2)))
+        for new, old in enumerate(kept):
+            if new != old:
+                for each in (self.pixels, self.there, self.lag, self.mismatch, self.stray):
+                    each[new] = each[old]
+                self.flow[new] = self.flow[old]
+        return self.only(slice(0, len(kept)))
+
 
 STEPS = (1, 2, 4, 6, 9, 13, 18, 25, 34, 46, 60, 80, 100)
 """Distances in frames at which samples are looked for: nearer frames match better."""
@@ -575,8 +590,7 @@ def gather(window: Window, index: int, box: Box) -> Layers:
     surroundings = _Surroundings(window, index, box)
     hole = window.records[index].hole[box.slices]
 
-    def collect(flow: bool, step: int) -> _Stack:
-        stack = _Stack(hole, flow)
+    def collect(stack: _Stack, flow: bool, step: int) -> None:
         last = 0 if step < 0 else len(window.records) - 1
         if flow:
             here, links = box.grid()[::2, ::2], np.eye(3)
@@ -595,30 +609,30 @@ def gather(window: Window, index: int, box: Box) -> Layers:
                     surroundings.add(stack, j, abs(j - index), matrix, None)
                 if stack.full():
                     break
-        return stack
 
     window.measure()
+    flows = (False, False, True, True)
+    layers, stacks = _stacks(hole, flows)
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(collect, (False, False, True, True), (-1, 1, -1, 1)))
-    return _layers(made, hole)
+        list(pool.map(collect, stacks, flows, (-1, 1, -1, 1)))
+    return layers.filled()
 
 
-def _layers(made: list[_Stack], hole: Mask) -> Layers:
+def _stacks(hole: Mask, flow: Sequence[bool]) -> tuple[Layers, list[_Stack]]:
+    """Empty layers of a box, and stacks to fill them, for each whether it follows the flow."""
     h, w = hole.shape
-    kept = [(s, k) for s in made for k in range(len(WAIT)) if s.there[k].any()]
-    if not kept:
-        empty = np.zeros((0, h, w), np.float32)
-        return Layers(
-            np.zeros((0, h, w, 3), np.float32), empty > 0, empty, empty, empty, np.zeros(0, bool)
-        )
-    return Layers(
-        np.stack([s.pixels[k] for s, k in kept]),
-        np.stack([s.there[k] for s, k in kept]),
-        np.stack([s.lag[k] for s, k in kept]),
-        np.stack([s.mismatch[k] for s, k in kept]),
-        np.stack([s.stray[k] for s, k in kept]),
-        np.array([s.flow for s, _ in kept]),
+    deep = len(WAIT)
+    n = deep * len(flow)
+    layers = Layers(
+        np.zeros((n, h, w, 3), np.float32),
+        np.zeros((n, h, w), np.bool_),
+        np.zeros((n, h, w), np.float32),
+        np.zeros((n, h, w), np.float32),
+        np.zeros((n, h, w), np.float32),
+        np.repeat(np.array(flow, np.bool_), deep),
     )
+    parts = [slice(k, k + deep) for k in range(0, n, deep)]
+    return layers, [_Stack(hole, layers.only(part)) for part in parts]
 
 
 def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats, Mask] | None:
@@ -636,36 +650,30 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
 
     here = box.grid()[::2, ::2]
 
-    def collect(step: int) -> _Stack:
-        stack = _Stack(hole, False)
+    def collect(stack: _Stack, step: int) -> None:
         for j, at in window.follow(index, step, box, 2, others=True):
             lag = abs(j - index)
             if lag > OTHERS_REACH:
                 break
             if lag in STEPS:
                 surroundings.add(stack, j, lag, None, at - here, others=True)
-        return stack
 
+    layers, (past, future) = _stacks(hole, (False, False))
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(collect, (-1, 1)))
-    votes = made[0].votes + made[1].votes
+        list(pool.map(collect, (past, future), (-1, 1)))
+    votes = past.votes + future.votes
     share = votes[..., 0] / (votes[..., 1] + 0.15)
-    return _layers(made, hole), np.asarray(share, np.float32), np.asarray(votes[..., 1] > 0.05)
+    return layers.filled(), np.asarray(share, np.float32), np.asarray(votes[..., 1] > 0.05)
 
 
 class _Stack:
     """The samples of one direction in time and one motion."""
 
-    def __init__(self, hole: Mask, flow: bool) -> None:
+    def __init__(self, hole: Mask, layers: Layers) -> None:
         h, w = hole.shape
-        n = len(WAIT)
         self.hole = hole
-        self.flow = flow
-        self.pixels = np.zeros((n, h, w, 3), np.float32)
-        self.there = np.zeros((n, h, w), np.bool_)
-        self.lag = np.zeros((n, h, w), np.float32)
-        self.mismatch = np.zeros((n, h, w), np.float32)
-        self.stray = np.zeros((n, h, w), np.float32)
+        self.layers = layers
+        """Where samples are put, as many as `WAIT` says."""
         self.depth = np.zeros((h, w), np.int8)
         self.due = np.where(hole, 0, 10**6).astype(np.int32)
         """The least lag at which a pixel takes its next sample."""
@@ -694,11 +702,12 @@ class _Stack:
         rows, columns = found[0] + corner[0], found[1] + corner[1]
         slot = self.depth[rows, columns].astype(np.intp)
         mismatch, stray = about[found].T
-        self.pixels[slot, rows, columns] = pixels[found]
-        self.there[slot, rows, columns] = True
-        self.lag[slot, rows, columns] = lag
-        self.mismatch[slot, rows, columns] = mismatch
-        self.stray[slot, rows, columns] = stray
+        at = slot, rows, columns
+        self.layers.pixels[at] = pixels[found]
+        self.layers.there[at] = True
+        self.layers.lag[at] = lag
+        self.layers.mismatch[at] = mismatch
+        self.layers.stray[at] = stray
         # the first sample is the nearest, whatever it shows; a later one that moves on its own
         # only keeps the place for one that does not
         slot = slot + ((slot == 0) | (stray < ASTRAY))
