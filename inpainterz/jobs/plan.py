@@ -75,7 +75,7 @@ def _deaot(options: Any, megapixels: float, hole: float) -> float | None:
 
 
 def _builtin_fill(options: Any, megapixels: float, hole: float) -> float:
-    return 60 + 45 * megapixels + 1300 * hole + 1.08 * _window(options, megapixels)
+    return 60 + 45 * megapixels + 1200 * hole + 1.08 * _window(options, megapixels)
 
 
 def _e2fgvi(options: Any, megapixels: float, hole: float) -> float | None:
