@@ -184,3 +184,17 @@ def test_a_thing_that_comes_out_of_a_hole_is_put_under_it(monkeypatch: pytest.Mo
     followed = error()
     monkeypatch.setattr("inpainterz.inpaint.emerging.SLOW", 1e3)
     assert followed < 0.97 * error()
+
+
+def test_the_way_back_is_kept_for_two_frames() -> None:
+    """By it what goes under a hole is followed there."""
+    passing = steady.Steadier(steady.DELAY, flow_side_px=480)
+    for i in range(5):
+        given = Inpainted(Frame(_flickering(i, 10 + 2 * i), i, i, Fraction(1, 25)))
+        list(passing.take(given, _hole()))
+        assert len(passing.ways) == min(i + 1, 2)
+    way = passing.ways[-1]
+    assert way.flow is not None and way.scene is not None
+    # a pan to the right: what is here was 2 px further right in the frame before
+    assert np.abs(np.median(way.flow[_hole()], axis=0) - [2, 0]).max() < 0.3
+    assert np.abs(way.scene[0] - [2, 0]).max() < 0.3

@@ -4,6 +4,7 @@ Motion under a hole is spread from around it, which says nothing of a thing that
 But in the next frame it is seen, and so is where it goes from there. Its motion against the scene
 hardly changes within a frame, so it is followed back; what is seen of such things in both frames
 tells by how much that is wrong (camera shake, frames of uneven length), and the rest is mended.
+Read backward in time, the same tells of what goes under a hole.
 """
 
 from __future__ import annotations

@@ -11,13 +11,14 @@ Transactions on Graphics 31(4), 2012). True pixels that come out from under the 
 The motion under a hole is spread from around it and from where the fill is sure: motion measured
 on a fill that flickers follows the flicker, and would keep it. It counts only where the spread one
 misses the picture by far, and where it leads forth and back to the same place. What comes out from
-under the hole in the next frame goes as it does from there (see `inpaint.emerging`).
+under the hole in the next frame goes as it does from there, and what went under it as it did before
+(see `inpaint.emerging`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -41,7 +42,7 @@ LEVELS = 400.0
 """A neighbour that differs by this much around a pixel counts for a third."""
 LOOSE = 4.0
 """What a neighbour's word weighs at most, sure fills of one frame being 1."""
-DOUBT = 0.4
+DOUBT = 0.3
 """What a fill weighs that is not sure at all."""
 TRUE = 50.0
 """What a pixel weighs that was not filled."""
@@ -94,8 +95,8 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Onward:
-    """The way from a frame to the next."""
+class _Way:
+    """The way from a frame to its neighbour."""
 
     flow: Flow | None
     """(h, w, 2) small pixels; None where it is not needed."""
@@ -129,14 +130,20 @@ class Steadier:
         """The frame that was taken in last."""
         self.past: _State | None = None
         """That frame as the forward filter left it."""
+        self.ways: deque[_Way] = deque(maxlen=2)
+        """From the last two frames to those before them."""
 
     def take(self, result: Inpainted, hole: Mask) -> Iterator[Inpainted]:
         """Take a filled frame in with its hole; yields those that are ready."""
         new = self._prepared(result, hole)
+        back: Flow | None = None
         if self.last is not None and (hole.any() or self.last.boxes):
             back = self._flows(self.last, new)
-            if back is not None and self.past is not None:
-                new.words = _heard(self.past, new, back)
+        scene = None if back is None else scene_motion(back, np.asarray(~new.covered))
+        way = _led(_Way(back, new.covered, scene), self.ways)
+        if way.flow is not None and self.past is not None:
+            new.words = _heard(self.past, new, way.flow)
+        self.ways.append(way)
         self.past = _filtered(new, new.words)
         self.last = new
         self.held.append(new)
@@ -202,13 +209,15 @@ class Steadier:
         """The first `count` frames held, averaged with what comes before and after them."""
         done: list[Inpainted] = []
         future: _State | None = None
-        way: list[_Onward] = []
+        ways: list[_Way] = []
         for number in range(len(self.held) - 1, -1, -1):
             held = self.held[number]
             words: list[_Word | None] = [None] * len(held.boxes)
-            way.append(_led(held, way))
-            if future is not None and way[-1].flow is not None:
-                words = _heard(future, held, way[-1].flow)
+            onward = None if held.onward is None else held.onward.astype(np.float32)
+            way = _led(_Way(onward, held.covered, held.scene), ways)
+            if future is not None and way.flow is not None:
+                words = _heard(future, held, way.flow)
+            ways.append(way)
             if number < count:
                 done.append(_mixed(held, words))
             if number:
@@ -216,17 +225,16 @@ class Steadier:
         return done[::-1]
 
 
-def _led(held: _Held, later: list[_Onward]) -> _Onward:
-    """The way from a frame to the next, mended by the ways of later ones, the nearest last."""
-    flow = None if held.onward is None else held.onward.astype(np.float32)
-    if flow is None or held.scene is None or len(later) < 2:
-        return _Onward(flow, held.covered, held.scene)
-    next_, after = later[-1], later[-2]
+def _led(way: _Way, further: Sequence[_Way]) -> _Way:
+    """A way mended by those that lead on from it, the first of them last."""
+    if way.flow is None or way.scene is None or len(further) < 2:
+        return way
+    next_, after = further[-1], further[-2]
     if next_.flow is None or next_.scene is None:
-        return _Onward(flow, held.covered, held.scene)
+        return way
     ahead = (next_.flow, next_.covered, next_.scene)
-    flow, told = emerging(flow, held.covered, held.scene, *ahead, after.covered)
-    return _Onward(flow, np.asarray(held.covered & ~told), held.scene)
+    flow, told = emerging(way.flow, way.covered, way.scene, *ahead, after.covered)
+    return _Way(flow, np.asarray(way.covered & ~told), way.scene)
 
 
 def _completed(a: Grey, b: Grey, sure: Mask, flow: Flow, back: Flow) -> Flow:
