@@ -11,9 +11,8 @@ far it was fetched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -24,8 +23,6 @@ from inpainterz.inpaint import movers
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.motion import Homography
 from inpainterz.types import Flow, Frame, Image, Mask
-
-_T = TypeVar("_T")
 
 Steps: TypeAlias = npt.NDArray[np.int16]
 """A flow (h, w, 2) in steps of 1 / `FINE` small pixels."""
@@ -287,11 +284,9 @@ class Window:
             found = movers.evidence(one.small, other.small, way, camera, off, reliable)
             return extra, stray, reliable, found
 
-        there, back = _both(flow, (a, b, camera_there), (b, a, camera_back))
-        on_a, on_b = (a, b, camera_there, there, back), (b, a, camera_back, back, there)
-        seen_a, seen_b = _both(background, on_a, on_b)
-        a.forward, a.stray, reliable, now = seen_a
-        b.backward, stray, reliable_back, now_back = seen_b
+        there, back = flow(a, b, camera_there), flow(b, a, camera_back)
+        a.forward, a.stray, reliable, now = background(a, b, camera_there, there, back)
+        b.backward, stray, reliable_back, now_back = background(b, a, camera_back, back, there)
         if b.stray is None:
             b.stray = stray
         past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
@@ -320,7 +315,7 @@ class Window:
         return record.stray
 
     def measure(self) -> None:
-        """Work out all motion not known yet, before threads share it."""
+        """Work out all motion not known yet."""
         for low in range(len(self.records) - 1):
             self.residual(low, 1)
         if len(self.records) > 1:
@@ -390,12 +385,6 @@ class Window:
             yield index, at
 
 
-def _both(work: Callable[..., _T], *arguments: tuple[object, ...]) -> list[_T]:
-    """Do the same with two sets of arguments at once; OpenCV lets other threads run."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda given: work(*given), arguments))
-
-
 def _residual_flow(a: Record, b: Record, camera: Flow, fast: bool = False) -> Flow:
     """Dense flow (h, w, 2) from a to b, less the camera's.
 
@@ -445,8 +434,8 @@ def _motion_of_others(
     second = -first if second is None and first is not None else second
     assert first is not None and second is not None
     there, back = cameras[0] + first, cameras[1] + second
-    on_there, on_back = _both(_residual_flow, (a, b, there, True), (b, a, back, True))
-    onto, home = there + on_there, back + on_back
+    onto = there + _residual_flow(a, b, there, fast=True)
+    home = back + _residual_flow(b, a, back, fast=True)
     agree = motion.agrees(onto, home), motion.agrees(home, onto)
     done: list[Flow | None] = []
     for record, flow, base, camera, good in zip(
@@ -622,8 +611,8 @@ def gather(window: Window, index: int, box: Box) -> Layers:
     window.measure()
     flows = (False, False, True, True)
     layers, stacks = _stacks(hole, flows)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(collect, stacks, flows, (-1, 1, -1, 1)))
+    for stack, flow, step in zip(stacks, flows, (-1, 1, -1, 1), strict=True):
+        collect(stack, flow, step)
     return layers.filled()
 
 
@@ -668,8 +657,8 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
                 surroundings.add(stack, j, lag, None, at - here, others=True)
 
     layers, (past, future) = _stacks(hole, (False, False))
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(collect, (past, future), (-1, 1)))
+    collect(past, -1)
+    collect(future, 1)
     votes = past.votes + future.votes
     share = votes[..., 0] / (votes[..., 1] + 0.15)
     return layers.filled(), np.asarray(share, np.float32), np.asarray(votes[..., 1] > 0.05)

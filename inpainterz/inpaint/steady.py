@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import cv2
@@ -172,20 +171,10 @@ class Steadier:
 
     def _flows(self, a: _Held, b: _Held) -> Flow | None:
         """Note the flow from a to b in a if it is needed; return the one from b to a."""
-
-        def flow(pair: tuple[_Held, _Held]) -> Flow:
-            start, end = pair
-            return motion.dense_flow(start.grey, end.grey, fast=True)
-
-        def completed(pair: tuple[_Held, Flow, _Held, Flow]) -> Flow | None:
-            start, there, end, home = pair
-            if not start.boxes:
-                return None
-            return _completed(start.grey, end.grey, start.sure, there, home)
-
-        with ThreadPoolExecutor(2) as pool:
-            there, home = pool.map(flow, ((a, b), (b, a)))
-            onward, back = pool.map(completed, ((a, there, b, home), (b, home, a, there)))
+        there = motion.dense_flow(a.grey, b.grey, fast=True)
+        home = motion.dense_flow(b.grey, a.grey, fast=True)
+        onward = _completed(a.grey, b.grey, a.sure, there, home) if a.boxes else None
+        back = _completed(b.grey, a.grey, b.sure, home, there) if b.boxes else None
         a.onward = None if onward is None else onward.astype(np.float16)
         a.scene = None if onward is None else scene_motion(onward, np.asarray(~a.covered))
         return back
