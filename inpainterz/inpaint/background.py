@@ -565,15 +565,6 @@ OTHERS_REACH = 13
 COARSE = 128
 """Pixels of the longer side of a hole's surroundings at which frames are compared with them."""
 
-BLUR = (1.0, 2.0)
-"""Gaussians of pictures that are brought into place: for most; and for those that stay far off."""
-
-FAR_OFF = 4.0
-"""Levels that are left there."""
-
-NEARER = 0.95
-"""What is left of them at most when starting from the smoother picture helped."""
-
 ASTRAY = 1.0
 """Motion against the camera, in units of what parallax explains, from which a sample is suspect."""
 
@@ -713,24 +704,6 @@ class _Stack:
         self.due[rows, columns] = lag + 1 + np.array([*WAIT, 10**6], np.int32)[slot]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Slopes:
-    """A smooth picture that others are brought onto."""
-
-    luma: Floats
-    """(h, w)."""
-    jacobian: Floats
-    """(h, w, 6) how it changes with an affine motion."""
-
-
-def _slopes(luma: Floats, blur: float, step: int, affine: Floats) -> _Slopes:
-    smooth = np.asarray(cv2.GaussianBlur(luma, (0, 0), blur), np.float32)
-    across, down = (
-        cv2.Sobel(smooth, cv2.CV_32F, *way, scale=0.125 / step) for way in ((1, 0), (0, 1))
-    )
-    return _Slopes(smooth, np.dstack([affine * across[..., None], affine * down[..., None]]))
-
-
 class _Surroundings:
     """What is around a hole, coarsely: other frames are brought onto it before they are sampled."""
 
@@ -751,12 +724,17 @@ class _Surroundings:
         self.radius = max(h, w) / 2
         self.target = self._colours(record, self.coarse)
         self.free = visible(record, self.coarse)
+        self.smooth = np.asarray(cv2.GaussianBlur(_luma(self.target), (0, 0), 1.0), np.float32)
+        slopes = [
+            cv2.Sobel(self.smooth, cv2.CV_32F, *way, scale=0.125 / self.step)
+            for way in ((1, 0), (0, 1))
+        ]
         self.moving = look(window.moving(index), window.shrunk(self.coarse)) > 127
         local = (self.coarse - self.centre) / self.radius
         self.affine = np.dstack([np.ones(local.shape[:2], np.float32), local])
         """(h, w, 3) what an affine motion's three rows are multiplied by."""
-        luma = _luma(self.target)
-        self.slopes = [_slopes(luma, blur, self.step, self.affine) for blur in BLUR]
+        self.jacobian = np.dstack([self.affine * slope[..., None] for slope in slopes])
+        """(h, w, 6) how the smooth target changes with an affine motion."""
 
     def _colours(self, record: Record, at: Floats) -> Floats:
         return look(record.colours, self.window.shrunk(at))
@@ -822,40 +800,23 @@ class _Surroundings:
         stack.put(corner, seen, lag, pixels, np.dstack([wide[..., 3], stray]))
 
     def _affine(self, sample: Floats, usable: Mask) -> Floats:
-        """The small affine motion (3, 2) from the target to a sample, in luma."""
-        solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8))
-        found = cv2.findNonZero(solid)
-        nothing = np.zeros((3, 2), np.float32)
-        if found is None or len(found) < 60:
-            return nothing
-        here = found.reshape(-1, 2)[:: max(1, len(found) // 1200)]
-        fine = np.asarray(cv2.GaussianBlur(sample, (0, 0), BLUR[0]), np.float32)
-        nudge, error = self._descent(self.slopes[0], fine, here, nothing)
-        if error > FAR_OFF:
-            rough = np.asarray(cv2.GaussianBlur(sample, (0, 0), BLUR[1]), np.float32)
-            start, _ = self._descent(self.slopes[1], rough, here, nothing)
-            again, less = self._descent(self.slopes[0], fine, here, start)
-            if less < NEARER * error:
-                return again
-        return nudge
-
-    def _descent(
-        self, target: _Slopes, sample: Floats, here: npt.NDArray[np.int32], start: Floats
-    ) -> tuple[Floats, float]:
-        """Robust Gauss-Newton steps from `start`, looking at some pixels (n, 2), x and y.
+        """The small affine motion (3, 2) from the target to a sample, by robust Gauss-Newton steps.
 
         The slopes are those of the target, which stays (Baker and Matthews, Lucas-Kanade 20 Years
         On, IJCV 2004, section 3.2); the sample is smoothed as the target is.
-
-        Returns:
-            The (3, 2) motion, and the levels that are left on average.
         """
+        solid = cv2.erode(usable.astype(np.uint8), np.ones((5, 5), np.uint8))
+        nothing = np.zeros((3, 2), np.float32)
+        found = cv2.findNonZero(solid)
+        if found is None or len(found) < 60:
+            return nothing
+        here = found.reshape(-1, 2)[:: max(1, len(found) // 1200)]
         at = here[:, 1], here[:, 0]
-        inside, jacobian, wanted = self.affine[at], target.jacobian[at], target.luma[at]
-        origin, middle = here.astype(np.float32), len(here) // 2
-        total, best, least = start.copy(), start, np.inf
+        inside, jacobian, wanted = self.affine[at], self.jacobian[at], self.smooth[at]
+        start, middle = here.astype(np.float32), len(here) // 2
+        total, best, least = nothing.copy(), nothing, np.inf
         for _ in range(5):
-            spots = origin + (inside @ total) / np.float32(self.step)
+            spots = start + (inside @ total) / np.float32(self.step)
             rest = wanted - look(sample, spots[:, None])[:, 0]
             rest -= np.partition(rest, middle)[middle]
             error = float(np.minimum(np.abs(rest), 20).mean())
@@ -870,7 +831,7 @@ class _Surroundings:
             total += change.reshape(2, 3).T
             if np.abs(total).max() > 8 * self.step:
                 break
-        return best, least
+        return best
 
     def _match(
         self, record: Record, place: Callable[[Floats, Floats], Floats], others: bool, j: int
@@ -903,7 +864,7 @@ class _Surroundings:
             return nudge, flat
         # what moves on its own would turn the scene, but tells which frames are alike
         fixed = usable if others else np.asarray(usable & ~self.moving & ~moves(at))
-        nudge = self._affine(_luma(sample), fixed)
+        nudge = self._affine(cv2.GaussianBlur(_luma(sample), (0, 0), 1.0), fixed)
         if nudge.any():
             moved = self._nudged(self.coarse, nudge)
             at = place(moved, moved - self.coarse + inside)
