@@ -227,7 +227,9 @@ from inpainterz.pipeline import Engines, FillOptions, Options, inpaint_clip
 from inpainterz.types import silent
 from inpainterz.video.reader import VideoReader
 import scenedetect.detectors  # when it is imported it asks once whether there is an ffmpeg
+from inpainterz.inpaint import patches
 engines = Engines.load()
+patches._blas()  # asks once which of the libraries that are loaded multiply matrices
 sys.addaudithook(hook)
 folder = Path(sys.argv[1])
 for path in sorted(folder.glob("in-*")):
