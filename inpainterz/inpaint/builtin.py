@@ -93,23 +93,33 @@ class BuiltinInpainter:
 
     def _filled(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
         shot: _Shot | None = None
-        size: tuple[int, int] | None = None
         with ThreadPoolExecutor(1) as worker:
-            for frame, hole in frames:
-                size = size or frame.image.shape[:2]
-                if frame.image.shape[:2] != size or hole.shape != size:
-                    raise InputError(
-                        f"frame {frame.index} or its mask is not {size[1]}x{size[0]}",
-                        "All frames and masks of a clip have one size",
-                    )
+            for frame, hole in of_one_size(frames):
                 if shot is not None and shot.number != frame.shot:
                     yield from shot.finish()
                     shot = None
                 if shot is None:
-                    shot = _Shot(frame.shot, size, self.options, worker)
+                    shot = _Shot(frame.shot, hole.shape, self.options, worker)
                 yield from shot.take(frame, hole)
             if shot is not None:
                 yield from shot.finish()
+
+
+def of_one_size(frames: Iterable[tuple[Frame, Mask]]) -> Iterator[tuple[Frame, Mask]]:
+    """The same frames and holes, (H, W) bool, as any inpainter takes them.
+
+    Raises:
+        InputError: a frame or a mask has another size than the first frame.
+    """
+    size: tuple[int, ...] | None = None
+    for frame, hole in frames:
+        size = size or frame.image.shape[:2]
+        if frame.image.shape[:2] != size or hole.shape != size:
+            raise InputError(
+                f"frame {frame.index} or its mask is not {size[1]}x{size[0]}",
+                "All frames and masks of a clip have one size",
+            )
+        yield frame, np.asarray(hole, np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +197,7 @@ class _Shot:
     def take(self, frame: Frame, hole: Mask) -> Iterator[Inpainted]:
         if self.fetched is not None:
             wait([self.fetched])  # it reads the window
-        self.window.record(frame, np.asarray(hole, np.bool_))
+        self.window.record(frame, hole)
         while self.next < len(self.window.records) and (
             not self.window.records[self.next].hole.any()
             or len(self.window.records) - 1 - self.next >= self.ahead

@@ -251,8 +251,7 @@ def _vote(filled: Floats, hole: Mask, targets: Places, places: Places) -> Floats
     depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
     weight *= 1.3 ** -depth[targets[:, 0], targets[:, 1]]  # the rim is known, the middle guessed
     width = w + 2 * half
-    total = np.zeros(((h + 2 * half) * width, 4), np.float32)
-    """Weighted colours, and weights."""
+    total = np.zeros(((h + 2 * half) * width, 4), np.float32)  # weighted colours, and weights
     said = np.ones((len(targets), SIDE, SIDE, 4), np.float32)
     said[..., :3] = found.reshape(-1, SIDE, SIDE, 3)
     said *= weight.astype(np.float32)[:, None, None, None]

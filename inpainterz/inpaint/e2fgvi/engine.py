@@ -206,7 +206,7 @@ class E2FGVIInpainter:
     def counted(self, frames: Iterable[tuple[Frame, Mask]], counts: Counts) -> Iterator[Inpainted]:
         """As `inpaint`, and `counts` tells at any time what it has cost so far."""
         shot: _Shot | _WholeShot | None = None
-        for item in self._items(_one_size(frames)):
+        for item in self._items(builtin.of_one_size(frames)):
             if shot is not None and shot.number != item.frame.shot:
                 yield from shot.finish()
                 shot = None
@@ -288,18 +288,6 @@ class _Item:
         counts.invented_px += invented
         counts.seen_px += int(self.hole.sum()) - invented
         return Inpainted(frame, origin, confidence)
-
-
-def _one_size(frames: Iterable[tuple[Frame, Mask]]) -> Iterator[tuple[Frame, Mask]]:
-    size: tuple[int, ...] | None = None
-    for frame, hole in frames:
-        size = size or frame.image.shape[:2]
-        if frame.image.shape[:2] != size or hole.shape != size:
-            raise InputError(
-                f"frame {frame.index} or its mask is not {size[1]}x{size[0]}",
-                "All frames and masks of a clip have one size",
-            )
-        yield frame, np.asarray(hole, np.bool_)
 
 
 def _worthwhile(unsure: Mask, hole: Mask) -> Mask:
