@@ -60,6 +60,14 @@ def _imports(path: Path) -> Iterator[str]:
             )
 
 
+def _outside_of_type_checks(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _outside_of_type_checks(child)
+
+
 def test_every_room_has_a_floor() -> None:
     assert {_room(m) for m, _ in _modules()} == frozenset().union(*FLOORS)
 
@@ -126,3 +134,19 @@ def test_requirements_say_what_the_package_says() -> None:
     assert required == declared
     for requirement in required:
         assert re.search(r">=[\d.]+,<[\d.]+", requirement), f"{requirement}: pin a range"
+
+
+def test_no_circle() -> None:
+    """Inside a room the arrows run one way too; imports for types alone may point back."""
+    known = dict(_modules())
+    arrows: dict[str, set[str]] = {}
+    for module, path in known.items():
+        arrows[module] = set()
+        for node in _outside_of_type_checks(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                names = {f"{node.module}.{a.name}" for a in node.names}
+                arrows[module] |= names & set(known) or {node.module} & set(known)
+    gone: set[str] = set()
+    while free := {m for m in known if m not in gone and arrows[m] <= gone | {"inpainterz"}}:
+        gone |= free
+    assert sorted(set(known) - gone - {"inpainterz"}) == []

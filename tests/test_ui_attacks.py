@@ -28,7 +28,8 @@ from starlette.testclient import TestClient  # noqa: E402
 from inpainterz.ui.actions import Actions  # noqa: E402
 from inpainterz.ui.desk import Desk, Limits  # noqa: E402
 from inpainterz.ui.endpoints import ENDPOINTS  # noqa: E402
-from inpainterz.ui.guard import COOKIE, Guard  # noqa: E402
+from inpainterz.ui.guard import Guard  # noqa: E402
+from inpainterz.ui.owner import COOKIE  # noqa: E402
 from inpainterz.ui.page import build_page  # noqa: E402
 from inpainterz.ui.shelf import Shelf  # noqa: E402
 
@@ -330,7 +331,7 @@ def test_uploads_have_limits(house: House, clip: bytes, monkeypatch: pytest.Monk
         told_nothing(answer.text)
         assert answer.json()["model"]["notice"] and not answer.json()["model"].get("clip")
     assert not list(house.desk.uploads.glob("*/upload*"))
-    monkeypatch.setattr("inpainterz.ui.guard._ROOM_EVERY", 100_000)
+    monkeypatch.setattr("inpainterz.ui.files._ROOM_EVERY", 100_000)
     monkeypatch.setattr(house.desk, "limits", replace(LIMITS, upload_mb=9, free_disk_mb=10**9))
     assert visitor.post("/iz/new/clip", content=trickle()).status_code == 413
     monkeypatch.setattr(house.desk, "limits", replace(LIMITS, free_disk_mb=10**9))

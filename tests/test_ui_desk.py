@@ -23,15 +23,16 @@ import pytest
 from inpainterz.errors import InputError, JobNotFound, OptionError, QueueFull
 from inpainterz.pipeline import Engines
 from inpainterz.types import Tracked
-from inpainterz.ui import handlers, render, words
+from inpainterz.ui import pictures, render, words
 from inpainterz.ui.actions import Actions
 from inpainterz.ui.desk import PUBLIC, Desk, Limits, clean_up
+from inpainterz.ui.handlers import follow, footage, marks
 from inpainterz.ui.session import Session, Work
 from inpainterz.ui.shelf import Shelf
 
 SCENE = clips.Scene(width=64, height=48, frames=9, seed=3)
 ANN, BOB, CID = "ann", "bob", "cid"
-ASSETS = Path(handlers.__file__).parent / "assets"
+ASSETS = Path(render.__file__).parent / "assets"
 
 
 class Slow:
@@ -81,7 +82,7 @@ def marked(desk: Desk, owner: str, clip: Path) -> Session:
     landed = desk.uploads / "0123abcd" / clip.name
     landed.parent.mkdir(exist_ok=True)
     landed.write_bytes(clip.read_bytes())
-    handlers.open_upload(session, desk.uploads, str(landed), "<img src=x>.mp4")
+    footage.open_upload(session, desk.uploads, str(landed), "<img src=x>.mp4")
     ys, xs = np.nonzero(SCENE.mask(0))
     told = {"do": "mark", "tab": session.id, "kind": "brush", "radius_px": 5}
     answer = Actions(desk)({**told, "at": [float(xs.mean()), float(ys.mean())]}, owner)
@@ -112,7 +113,7 @@ def test_work_goes_on_whoever_looks(desk: Desk, clip: Path, slow: Slow) -> None:
     told = actions({"do": "look", "tab": tab}, ANN)["model"]
     assert told["tracked"] and not told["stale"] and told["trust"] == [90] * SCENE.frames
     assert len(told["strip"]) > 1
-    assert handlers.thumbnail(session, 3)[:2] == b"\xff\xd8"
+    assert pictures.thumbnail(session, 3)[:2] == b"\xff\xd8"
 
 
 def test_who_waits_is_told_the_place_and_may_leave(desk: Desk, clip: Path) -> None:
@@ -133,7 +134,7 @@ def test_who_waits_is_told_the_place_and_may_leave(desk: Desk, clip: Path) -> No
     assert told["job"]["place"] == 1
     second = marked(desk, CID, clip)
     with pytest.raises(QueueFull, match="as many jobs"):
-        desk.start(second, lambda job: handlers.track(second, desk.shelf.get({}), job))
+        desk.start(second, lambda job: follow.track(second, desk.shelf.get({}), job))
     assert second.job is None
 
 
@@ -163,7 +164,7 @@ def test_starting_over_in_mid_job_leaves_nothing(desk: Desk, clip: Path) -> None
     assert actions({"do": "again", "tab": session.id}, ANN) == {"model": None}
     until(lambda: not session.folder.exists() and session.job is None)
     assert actions({"do": "look", "tab": session.id}, ANN)["gone"]
-    for late in (lambda: handlers.thumbnail(session, 3), lambda: render.model(session)):
+    for late in (lambda: pictures.thumbnail(session, 3), lambda: render.model(session)):
         with pytest.raises((InputError, OSError)):  # a picture that was asked for before
             late()
     assert not session.folder.exists()
@@ -192,7 +193,7 @@ def test_what_nobody_expected_is_logged_and_told_plainly(
 
     actions = Actions(desk)
     session = marked(desk, ANN, clip)
-    monkeypatch.setattr(handlers, "undo", broken)
+    monkeypatch.setattr(marks, "undo", broken)
     told = actions({"do": "undo", "tab": session.id}, ANN)
     assert "our side" in told["model"]["notice"] and "secret" not in json.dumps(told)
     assert "secret detail" in caplog.text
@@ -367,7 +368,7 @@ def test_translated_sentences_are_still_said() -> None:
     said = " ".join(
         path.read_text("utf-8").lower()
         for room in ("ui", "jobs")
-        for path in (package / room).glob("*.py")
+        for path in (package / room).rglob("*.py")
     )
     for begin in table:
         assert begin.rstrip(".").lower() in said, begin

@@ -21,7 +21,8 @@ from inpainterz.masks import decode_labels, encode_labels
 from inpainterz.pipeline import Engines, FillOptions
 from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import Image, Mask, Segmentation
-from inpainterz.ui import handlers, proxy, render
+from inpainterz.ui import files, inputs, pictures, proxy
+from inpainterz.ui.handlers import follow, footage, marks, objects, removal, things, trial
 from inpainterz.ui.session import Session, pack, unpack
 from inpainterz.ui.shelf import Shelf
 from inpainterz.video.reader import VideoReader
@@ -59,7 +60,7 @@ def upload(session: Session, source: Path, name: str | None = None) -> Session:
     landed = root / "0123abcd" / source.name
     landed.parent.mkdir(exist_ok=True)
     landed.write_bytes(source.read_bytes())
-    return handlers.open_upload(session, root, str(landed), name or source.name)
+    return footage.open_upload(session, root, str(landed), name or source.name)
 
 
 def middle(index: int) -> list[float]:
@@ -81,13 +82,13 @@ def run(steps: Iterator[Session]) -> list[tuple[str, int, int | None]]:
 
 
 def clicked(session: Session, engines: Engines, index: int = 0) -> Session:
-    handlers.seek(session, index)
-    return handlers.mark(session, engines, "add", middle(index))
+    footage.seek(session, index)
+    return marks.mark(session, engines, "add", middle(index))
 
 
 @pytest.fixture
 def followed(opened: Session, engines: Engines) -> Session:
-    run(handlers.track(clicked(opened, engines), engines))
+    run(follow.track(clicked(opened, engines), engines))
     return opened
 
 
@@ -114,7 +115,7 @@ def test_the_name_is_for_reading_only(session: Session, clip: Path) -> None:
 @pytest.mark.parametrize("path", [None, 7, "", "/etc/passwd", "..", ["a"]])
 def test_only_uploads_are_opened(session: Session, path: object) -> None:
     with pytest.raises(InputError, match="did not arrive"):
-        handlers.open_upload(session, session.folder.parent, path, "x.mp4")
+        footage.open_upload(session, session.folder.parent, path, "x.mp4")
 
 
 def test_another_tabs_file_is_no_upload(session: Session, clip: Path, tmp_path: Path) -> None:
@@ -122,11 +123,11 @@ def test_another_tabs_file_is_no_upload(session: Session, clip: Path, tmp_path: 
     assert other.clip is not None
     for stolen in (other.clip.path, other.folder / ".." / other.folder.name / "source.mp4"):
         with pytest.raises(InputError, match="did not arrive"):
-            handlers.open_upload(session, tmp_path, str(stolen), "x.mp4")
+            footage.open_upload(session, tmp_path, str(stolen), "x.mp4")
     outside = tmp_path / "0123abcd" / "link.mp4"
     outside.symlink_to("/etc/passwd")
     with pytest.raises(InputError, match="did not arrive"):
-        handlers.open_upload(session, tmp_path, str(outside), "x.mp4")
+        footage.open_upload(session, tmp_path, str(outside), "x.mp4")
     other.close()
 
 
@@ -173,19 +174,19 @@ def test_a_frame_is_looked_at_once(opened: Session, engines: Engines) -> None:
             return engines.segmenter.segment(embedding, prompt, previous)
 
     counting = replace(engines, segmenter=Counting())
-    handlers.look(opened, counting)
+    marks.look(opened, counting)
     clicked(opened, counting)
     x, y = middle(0)
-    handlers.mark(opened, counting, "add", [x + 4, y])
-    handlers.mark(opened, counting, "exclude", [100.0, 5.0])
+    marks.mark(opened, counting, "add", [x + 4, y])
+    marks.mark(opened, counting, "exclude", [100.0, 5.0])
     assert Counting.embedded == 1
-    handlers.look(handlers.seek(opened, 3), counting)
+    marks.look(footage.seek(opened, 3), counting)
     assert Counting.embedded == 2
-    handlers.look(handlers.seek(opened, 0), counting)  # kept, as there is room
+    marks.look(footage.seek(opened, 0), counting)  # kept, as there is room
     assert Counting.embedded == 2
     assert not opened.refining  # of another frame
     renamed = replace(counting, names={**counting.names, "segment": "another"})
-    handlers.look(opened, renamed)
+    marks.look(opened, renamed)
     assert Counting.embedded == 3
 
 
@@ -194,8 +195,8 @@ def test_users_share_the_room_for_embeddings_and_never_an_embedding(
 ) -> None:
     shared = EmbeddingCache()
     one, other = (upload(Session.create(tmp_path, embeddings=shared), clip) for _ in range(2))
-    handlers.look(one, engines)
-    handlers.look(other, engines)
+    marks.look(one, engines)
+    marks.look(other, engines)
     name = engines.names.get("segment", "")
     assert len(shared) == 2
     assert one.embedding(0, name) is not other.embedding(0, name)
@@ -211,21 +212,21 @@ def test_users_share_the_room_for_embeddings_and_never_an_embedding(
 def test_without_room_a_frame_is_looked_at_again(opened: Session, engines: Engines) -> None:
     opened.embeddings = EmbeddingCache(1)
     for frame in (0, 3, 0):
-        handlers.look(handlers.seek(opened, frame), engines)
+        marks.look(footage.seek(opened, frame), engines)
         assert len(opened.embeddings) == 1
     clicked(opened, engines)
     assert opened.prompted() == [0]
 
 
 def test_a_click_belongs_to_the_frame_that_the_user_saw(opened: Session, engines: Engines) -> None:
-    handlers.seek(opened, 2)
-    handlers.mark(opened, engines, "add", middle(9), 9)
+    footage.seek(opened, 2)
+    marks.mark(opened, engines, "add", middle(9), 9)
     assert opened.frame == 9 and opened.prompted() == [9]
 
 
 def test_a_box_selects_too(opened: Session, engines: Engines) -> None:
     x, y = middle(0)
-    handlers.mark(opened, engines, "box", [x + 20, y + 20, x - 20, y - 20])  # any two corners
+    marks.mark(opened, engines, "box", [x + 20, y + 20, x - 20, y - 20])  # any two corners
     assert overlap(opened.view(0) == 1, SCENE.mask(0)) > 0.7
 
 
@@ -233,18 +234,18 @@ def test_undo_redo_and_reset(opened: Session, engines: Engines) -> None:
     clicked(opened, engines, 0)
     first = opened.view(0)
     clicked(opened, engines, 5)
-    handlers.seek(opened, 8)
-    handlers.undo(opened)
+    footage.seek(opened, 8)
+    marks.undo(opened)
     assert opened.frame == 5 and not opened.view(5).any()
     assert (opened.view(0) == first).all()
-    handlers.redo(opened)
+    marks.redo(opened)
     assert opened.view(5).any() and opened.prompted() == [0, 5]
-    handlers.undo(opened)
-    handlers.undo(opened)
-    handlers.undo(opened)  # nothing is left: nothing happens
+    marks.undo(opened)
+    marks.undo(opened)
+    marks.undo(opened)  # nothing is left: nothing happens
     assert not opened.marks and not opened.prompted()
-    handlers.redo(opened)
-    handlers.reset(opened)
+    marks.redo(opened)
+    objects.reset(opened)
     assert not opened.marks and not opened.undone and opened.labels == [1]
 
 
@@ -284,50 +285,50 @@ def test_what_no_click_can_be_is_refused(
     opened: Session, engines: Engines, kind: object, at: object, frame: object
 ) -> None:
     with pytest.raises(PromptError):
-        handlers.mark(opened, engines, kind, at, frame, radius_px=4)
+        marks.mark(opened, engines, kind, at, frame, radius_px=4)
     assert not opened.marks and not opened.answers
 
 
 @pytest.mark.parametrize("radius", [None, 0, -3, "4", True, float("nan"), 1e9])
 def test_a_brush_has_a_size(opened: Session, engines: Engines, radius: object) -> None:
     with pytest.raises(PromptError, match="brush"):
-        handlers.mark(opened, engines, "brush", [5, 5], radius_px=radius)
+        marks.mark(opened, engines, "brush", [5, 5], radius_px=radius)
     assert not opened.marks
 
 
 def test_painting_adds_pixels_and_erasing_takes_them_away(
     opened: Session, engines: Engines
 ) -> None:
-    handlers.mark(opened, engines, "brush", [30, 40, 70, 40], radius_px=5)
+    marks.mark(opened, engines, "brush", [30, 40, 70, 40], radius_px=5)
     painted = opened.view(0) == 1
     assert painted[40, 25] and painted[40, 50] and painted[44, 50] and not painted[48, 50]
     assert abs(int(painted.sum()) - (40 * 10 + 3.14 * 25)) < 60
-    handlers.mark(opened, engines, "erase", [50, 40], radius_px=8)
+    marks.mark(opened, engines, "erase", [50, 40], radius_px=8)
     left = opened.view(0) == 1
     assert not left[40, 50] and left[40, 30] and left[40, 70]
     # a click now corrects what was painted: it does not throw it away
     x, y = middle(0)
-    handlers.mark(opened, engines, "add", [x, y])
+    marks.mark(opened, engines, "add", [x, y])
     joined = opened.view(0) == 1
     assert joined[left].all() and overlap(joined & SCENE.mask(0), SCENE.mask(0)) > 0.6
     for _ in range(3):
-        handlers.undo(opened)
+        marks.undo(opened)
     assert not opened.view(0).any()
 
 
 def test_an_object_has_a_name_and_can_be_hidden(opened: Session, engines: Engines) -> None:
     clicked(opened, engines)
-    handlers.name_object(opened, 1, "  the <b>walker</b>\n" + "x" * 100)
+    objects.name_object(opened, 1, "  the <b>walker</b>\n" + "x" * 100)
     assert opened.names[1].startswith("the <b>walker</b>x") and len(opened.names[1]) == 40
-    handlers.show_object(opened, 1, False)
+    objects.show_object(opened, 1, False)
     assert opened.hidden == {1} and opened.view(0).any()
-    handlers.show_object(opened, 1, True)
-    handlers.name_object(opened, 1, " ")
+    objects.show_object(opened, 1, True)
+    objects.name_object(opened, 1, " ")
     assert not opened.hidden and not opened.names
     with pytest.raises(PromptError):
-        handlers.name_object(opened, 1, 7)
+        objects.name_object(opened, 1, 7)
     with pytest.raises(PromptError):
-        handlers.name_object(opened, 2, "x")
+        objects.name_object(opened, 2, "x")
 
 
 def masks_zip(path: Path, frames: range) -> Path:
@@ -340,31 +341,31 @@ def masks_zip(path: Path, frames: range) -> Path:
 def test_masks_of_all_frames_are_taken_as_followed(
     opened: Session, engines: Engines, tmp_path: Path
 ) -> None:
-    handlers.import_masks(opened, masks_zip(tmp_path / "all.zip", range(SCENE.frames)))
+    objects.import_masks(opened, masks_zip(tmp_path / "all.zip", range(SCENE.frames)))
     assert opened.tracked and not opened.stale and opened.labels == [1]
     assert (opened.view(7) == SCENE.mask(7)).all()
-    run(handlers.remove(opened, engines, FILL))
+    run(removal.remove(opened, engines, FILL))
     assert opened.result is not None
     # and what a removal gives is taken again: the project file
     project = tmp_path / "project.zip"
     project.write_bytes(opened.result.project.read_bytes())
-    handlers.back(opened)
-    handlers.reset(opened)
-    handlers.import_masks(opened, project)
+    removal.back(opened)
+    objects.reset(opened)
+    objects.import_masks(opened, project)
     assert opened.tracked and (opened.view(7) == SCENE.mask(7)).all()
 
 
 def test_masks_of_some_frames_are_prompts(
     opened: Session, engines: Engines, tmp_path: Path
 ) -> None:
-    handlers.import_masks(opened, masks_zip(tmp_path / "two.zip", range(3, 5)))
+    objects.import_masks(opened, masks_zip(tmp_path / "two.zip", range(3, 5)))
     assert not opened.tracked and opened.prompted() == [3, 4]
-    handlers.seek(opened, 6)
+    footage.seek(opened, 6)
     one = tmp_path / "one.png"
     one.write_bytes(encode_labels(SCENE.mask(6).astype(np.uint8) * 2))
-    handlers.import_masks(opened, one)
+    objects.import_masks(opened, one)
     assert opened.prompted() == [3, 4, 6] and opened.labels == [1, 2]
-    handlers.undo(opened)
+    marks.undo(opened)
     assert opened.prompted() == [3, 4]
 
 
@@ -379,52 +380,52 @@ def test_bad_masks_are_told(opened: Session, tmp_path: Path) -> None:
     ):
         bad.write_bytes(content)
         with pytest.raises(InputError):
-            handlers.import_masks(opened, bad)
+            objects.import_masks(opened, bad)
     assert not opened.marks and not opened.tracked
     assert not (opened.folder / "masks.new").exists()
 
 
 @pytest.mark.parametrize("label", [0, 2, -1, None, "1", 1.5, True, float("nan")])
 def test_an_object_that_is_not_there_is_refused(opened: Session, label: object) -> None:
-    for handler in (handlers.pick_object, handlers.delete_object):
+    for handler in (objects.pick_object, objects.delete_object):
         with pytest.raises(PromptError):
             handler(opened, label)
 
 
 def test_without_a_clip_nothing_works(session: Session, engines: Engines) -> None:
     tries: list[Callable[[], object]] = [
-        lambda: handlers.seek(session, 0),
-        lambda: handlers.mark(session, engines, "add", [1, 1]),
-        lambda: handlers.add_object(session),
-        lambda: next(handlers.track(session, engines)),
-        lambda: next(handlers.remove(session, engines, FILL)),
+        lambda: footage.seek(session, 0),
+        lambda: marks.mark(session, engines, "add", [1, 1]),
+        lambda: objects.add_object(session),
+        lambda: next(follow.track(session, engines)),
+        lambda: next(removal.remove(session, engines, FILL)),
     ]
     for attempt in tries:
         with pytest.raises(InputError, match="no clip"):
             attempt()
-    handlers.undo(session)
-    handlers.reset(session)
-    handlers.cancel(session)
-    handlers.back(session)
-    handlers.forth(session)
+    marks.undo(session)
+    objects.reset(session)
+    session.cancel()
+    removal.back(session)
+    removal.forth(session)
     assert session.phase == "clip"
 
 
 def test_several_objects(opened: Session, engines: Engines) -> None:
-    handlers.add_object(opened)
+    objects.add_object(opened)
     assert opened.labels == [1]  # the first has no click yet
     clicked(opened, engines)
-    handlers.add_object(opened)
+    objects.add_object(opened)
     assert opened.labels == [1, 2] and opened.label == 2
-    handlers.mark(opened, engines, "box", [90, 5, 120, 30])
+    marks.mark(opened, engines, "box", [90, 5, 120, 30])
     shown = opened.shown()[0]
     assert set(np.unique(shown)) == {0, 1, 2}
-    handlers.delete_object(opened, 1)
+    objects.delete_object(opened, 1)
     assert opened.labels == [2] and opened.label == 2
     assert set(np.unique(opened.view(0))) == {0, 2}
     assert all(mark.label == 2 for mark in opened.marks)
-    handlers.pick_object(opened, 2)
-    handlers.delete_object(opened, 2)
+    objects.pick_object(opened, 2)
+    objects.delete_object(opened, 2)
     assert opened.labels == [1] and not opened.prompted()
 
 
@@ -434,22 +435,22 @@ def test_several_objects(opened: Session, engines: Engines) -> None:
 def test_what_moves_is_found_and_taken(session: Session, engines: Engines, tmp_path: Path) -> None:
     scene = clips.Scene(width=160, height=120, frames=24, seed=3)
     upload(session, clips.make(tmp_path / "long.mp4", scene).path)
-    told = run(handlers.find_things(session, lambda: load("detect"), "moving"))
+    told = run(things.find_things(session, lambda: load("detect"), "moving"))
     assert session.job is None and ("things", 24, 24) in told
-    assert session.found and handlers.found_picture(session, session.found[0].id)[:2] == b"\xff\xd8"
+    assert session.found and pictures.found_picture(session, session.found[0].id)[:2] == b"\xff\xd8"
     for bad in (None, [], ["1"], [99], [1, 99], {"1": 1}):
         with pytest.raises(PromptError, match="nothing of that"):
-            handlers.take_things(session, engines, bad)
-    handlers.take_things(session, engines, [session.found[0].id])
+            things.take_things(session, engines, bad)
+    things.take_things(session, engines, [session.found[0].id])
     assert session.labels == [1] and session.prompted()
     best = session.found[0].best
     assert session.frame == best
     assert overlap(session.view(best) == 1, scene.mask(best)) > 0.5
     for what in (None, "", "   ", 7, "x" * 81):
         with pytest.raises(InputError):
-            handlers.check_search(session, what)
+            inputs.words(session, what)
     with pytest.raises(InpainterzError):
-        run(handlers.find_things(session, lambda: Shelf().detector("a dog"), "a dog"))
+        run(things.find_things(session, lambda: Shelf().detector("a dog"), "a dog"))
     assert session.job is None
 
 
@@ -457,7 +458,7 @@ def test_what_moves_is_found_and_taken(session: Session, engines: Engines, tmp_p
 
 
 def test_following_fills_every_frame(opened: Session, engines: Engines) -> None:
-    told = run(handlers.track(clicked(opened, engines, 7), engines))
+    told = run(follow.track(clicked(opened, engines, 7), engines))
     assert told and all(total is None or done <= total for _, done, total in told)
     assert opened.tracked and not opened.stale and opened.job is None
     overlaps = [overlap(opened.view(i) == 1, SCENE.mask(i)) for i in range(SCENE.frames)]
@@ -470,22 +471,22 @@ def test_a_change_makes_it_stale_and_undo_does_not(followed: Session, engines: E
     # the click hit what is selected already: that confirms it, as a mask of the user's own
     assert followed.stale
     with pytest.raises(PromptError, match="not followed"):
-        next(handlers.remove(followed, engines, FILL))
-    handlers.undo(followed)
+        next(removal.remove(followed, engines, FILL))
+    marks.undo(followed)
     assert not followed.stale
 
 
 def test_a_correction_starts_from_what_was_followed(followed: Session, engines: Engines) -> None:
     before = followed.view(8) == 1
-    handlers.seek(followed, 8)
-    handlers.mark(followed, engines, "add", [120.0, 6.0])  # a patch of the plate
+    footage.seek(followed, 8)
+    marks.mark(followed, engines, "add", [120.0, 6.0])  # a patch of the plate
     after = followed.view(8) == 1
     assert (after & before).sum() == before.sum() and after[6, 120]
-    handlers.mark(followed, engines, "exclude", [120.0, 6.0])
+    marks.mark(followed, engines, "exclude", [120.0, 6.0])
     cleaned = followed.view(8) == 1
     assert not cleaned[6, 120]
     assert overlap(cleaned, before) > 0.8
-    run(handlers.track(followed, engines))
+    run(follow.track(followed, engines))
     assert not followed.stale
     assert overlap(followed.view(12) == 1, SCENE.mask(12)) > 0.6
 
@@ -493,7 +494,7 @@ def test_a_correction_starts_from_what_was_followed(followed: Session, engines: 
 def test_a_correction_is_followed_only_as_far_as_it_reaches(
     followed: Session, engines: Engines
 ) -> None:
-    handlers.mark(followed, engines, "brush", middle(0), 0, radius_px=60)  # wrong: nearly all
+    marks.mark(followed, engines, "brush", middle(0), 0, radius_px=60)  # wrong: nearly all
     seen: list[int] = []
 
     class Watching:
@@ -503,41 +504,41 @@ def test_a_correction_is_followed_only_as_far_as_it_reaches(
                 yield tracked
 
     watched = replace(engines, tracker=Watching())
-    handlers.undo(followed)
-    handlers.mark(followed, engines, "brush", middle(2), 2, radius_px=3)  # right already
+    marks.undo(followed)
+    marks.mark(followed, engines, "brush", middle(2), 2, radius_px=3)  # right already
     before = [followed.view(i) for i in range(SCENE.frames)]
-    run(handlers.track(followed, watched))
+    run(follow.track(followed, watched))
     assert not followed.stale and followed.job is None
     # both ways until it has settled, and not to where it was shown first, frame 7
     assert set(seen) <= set(range(0, 8)) and 2 in seen and 0 in seen
     for index in range(7, SCENE.frames):
         assert (followed.view(index) == before[index]).all()
     # a new object is followed through the whole clip, and the first one stays as it is
-    handlers.add_object(followed)
-    handlers.seek(followed, 4)
-    handlers.mark(followed, engines, "box", [90, 5, 120, 30])
+    objects.add_object(followed)
+    footage.seek(followed, 4)
+    marks.mark(followed, engines, "box", [90, 5, 120, 30])
     seen.clear()
-    run(handlers.track(followed, watched))
+    run(follow.track(followed, watched))
     assert set(seen) == set(range(SCENE.frames))
     for index in (0, 6, 12):
         labels = followed.view(index)
         assert set(np.unique(labels)) == {0, 1, 2}
         assert overlap(labels == 1, before[index] == 1) > 0.95
     # and what is taken back is followed as a whole again
-    handlers.undo(followed)
+    marks.undo(followed)
     seen.clear()
-    run(handlers.track(followed, watched))
+    run(follow.track(followed, watched))
     assert len(seen) > SCENE.frames
 
 
 def test_a_deleted_object_leaves_the_followed_masks(opened: Session, engines: Engines) -> None:
     clicked(opened, engines)
-    handlers.add_object(opened)
-    handlers.mark(opened, engines, "box", [90, 5, 120, 30])
-    run(handlers.track(opened, engines))
-    handlers.delete_object(opened, 2)
+    objects.add_object(opened)
+    marks.mark(opened, engines, "box", [90, 5, 120, 30])
+    run(follow.track(opened, engines))
+    objects.delete_object(opened, 2)
     assert not opened.stale  # what is left was followed
-    handlers.add_object(opened)
+    objects.add_object(opened)
     assert opened.labels == [1, 2]
     with opened.masks() as store:
         assert all(not (labels == 2).any() for _, labels in store.items())
@@ -546,12 +547,12 @@ def test_a_deleted_object_leaves_the_followed_masks(opened: Session, engines: En
 def test_cancelled_following_keeps_what_was(followed: Session, engines: Engines) -> None:
     before = followed.view(12)
     clicked(followed, engines, 10)
-    steps = handlers.track(followed, engines)
+    steps = follow.track(followed, engines)
     next(steps)
     assert followed.job is not None
     with pytest.raises(InputError, match="still running"):
-        handlers.reset(followed)
-    handlers.cancel(followed)
+        objects.reset(followed)
+    followed.cancel()
     run(steps)
     assert followed.job is None and followed.stale
     assert (followed.view(12) == before).all()
@@ -559,7 +560,7 @@ def test_cancelled_following_keeps_what_was(followed: Session, engines: Engines)
 
 
 def test_closing_a_job_frees_it(followed: Session, engines: Engines) -> None:
-    steps = handlers.remove(followed, engines, FILL)
+    steps = removal.remove(followed, engines, FILL)
     next(steps)
     next(steps)
     steps.close()
@@ -572,7 +573,7 @@ def test_closing_a_job_frees_it(followed: Session, engines: Engines) -> None:
 
 
 def test_the_square_is_gone(followed: Session, engines: Engines) -> None:
-    told = run(handlers.remove(followed, engines, FILL))
+    told = run(removal.remove(followed, engines, FILL))
     made = followed.result
     assert made is not None and followed.phase == "result" and told
     assert made.clean.name == "square-clean.mp4"
@@ -597,9 +598,9 @@ def test_the_square_is_gone(followed: Session, engines: Engines) -> None:
     with zipfile.ZipFile(made.project) as bundle:
         told = json.loads(bundle.read("project.json"))
         assert told["marks"][0]["kind"] == "add" and len(bundle.namelist()) == 1 + SCENE.frames
-    handlers.back(followed)
+    removal.back(followed)
     assert followed.phase == "select" and followed.result is made
-    handlers.forth(followed)
+    removal.forth(followed)
     assert followed.phase == "result"
     clicked(followed, engines, 4)
     assert followed.result is None  # it would not fit the selection any more
@@ -612,9 +613,9 @@ def test_a_clip_that_browsers_do_not_play_gets_a_view(
     coding = clips.Coding(codec="ffv1", pix_fmt="yuv444p", sound="aac")
     upload(session, clips.make(tmp_path / "raw.mkv", scene, coding).path)
     assert session.clip is not None and not session.clip.plays
-    handlers.mark(session, engines, "box", [0, 12, 20, 40])
-    run(handlers.track(session, engines))
-    run(handlers.remove(session, engines, FILL))
+    marks.mark(session, engines, "box", [0, 12, 20, 40])
+    run(follow.track(session, engines))
+    run(removal.remove(session, engines, FILL))
     assert session.result is not None
     for view in (session.result.before_view, session.result.after_view):
         with VideoReader(view) as video:
@@ -626,9 +627,9 @@ def test_a_clip_that_browsers_do_not_play_gets_a_view(
 
 
 def test_only_a_part_of_the_clip_changes(followed: Session, engines: Engines) -> None:
-    assert handlers.frames_of(followed, [0, SCENE.frames - 1]) is None
-    part = handlers.frames_of(followed, [4, 6])
-    run(handlers.remove(followed, engines, FILL, part=part))
+    assert inputs.part(followed, [0, SCENE.frames - 1]) is None
+    part = inputs.part(followed, [4, 6])
+    run(removal.remove(followed, engines, FILL, part=part))
     made = followed.result
     assert made is not None and made.frames_with_hole == 3
     with VideoReader(made.clean) as clean:
@@ -642,18 +643,18 @@ def test_only_a_part_of_the_clip_changes(followed: Session, engines: Engines) ->
 
 
 def test_two_seconds_are_filled_to_look_at(followed: Session, engines: Engines) -> None:
-    handlers.seek(followed, 9)
-    run(handlers.preview(followed, engines, FILL))
+    footage.seek(followed, 9)
+    run(trial.preview(followed, engines, FILL))
     assert followed.job is None and followed.phase == "select" and followed.result is None
-    (trial,) = followed.trials
-    assert (trial.engine, trial.start, trial.stop) == ("builtin", 0, 13)  # the clip is shorter
-    with VideoReader(trial.view) as video:
+    (shown,) = followed.trials
+    assert (shown.engine, shown.start, shown.stop) == ("builtin", 0, 13)  # the clip is shorter
+    with VideoReader(shown.view) as video:
         assert len(video) == 13 and proxy.plays(video.info)
         hole = SCENE.mask(6)
         error = video.frame(6).image[hole].astype(float) - SCENE.plate(6)[hole]
         assert 10 * np.log10(255**2 / np.mean(error**2)) > 20
     other = replace(engines, names={**engines.names, "inpaint": "other"})
-    run(handlers.preview(followed, other, FILL))
+    run(trial.preview(followed, other, FILL))
     assert [t.engine for t in followed.trials] == ["builtin", "other"]  # side by side
     clicked(followed, engines, 4)
     assert not followed.trials
@@ -687,10 +688,10 @@ class Counting:
 
 def removed(session: Session, engines: Engines, fill: FillOptions = FILL) -> tuple[Counting, Path]:
     """Remove anew; what the engine was given, and the clean clip."""
-    handlers.back(session)
+    removal.back(session)
     counting = Counting(engines.inpainter)
     session.result = None
-    run(handlers.remove(session, replace(engines, inpainter=counting), fill))
+    run(removal.remove(session, replace(engines, inpainter=counting), fill))
     assert session.result is not None
     return counting, session.result.clean
 
@@ -702,7 +703,7 @@ def test_the_whole_clip_takes_over_what_was_previewed(followed: Session, engines
     assert fresh.frames == followed.result.frames_with_hole > 10  # type: ignore[union-attr]
     assert followed.result.frames_reused == 0  # type: ignore[union-attr]
     counting = Counting(engines.inpainter)
-    run(handlers.preview(followed, replace(engines, inpainter=counting), FILL))
+    run(trial.preview(followed, replace(engines, inpainter=counting), FILL))
     assert counting.frames == fresh.frames
     again, clean = removed(followed, engines)
     assert clean.read_bytes() == wanted
@@ -741,19 +742,19 @@ def test_ghosts_are_told_and_covered_where_asked_for(
 def test_a_part_that_was_previewed_is_taken_over(
     session: Session, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "PREVIEW_SECONDS", 0.6)
+    monkeypatch.setattr(trial, "PREVIEW_SECONDS", 0.6)
     scene = clips.Scene(width=64, height=48, frames=34, seed=5)
     upload(session, clips.make(tmp_path / "long.mp4", scene).path)
     bundle = tmp_path / "masks.zip"
     with zipfile.ZipFile(bundle, "w") as masks:
         for index in range(scene.frames):
             masks.writestr(f"{index:06d}.png", encode_labels(scene.mask(index).astype(np.uint8)))
-    handlers.import_masks(session, bundle)
-    handlers.seek(session, 8)
-    run(handlers.preview(session, engines, FILL))
+    objects.import_masks(session, bundle)
+    footage.seek(session, 8)
+    run(trial.preview(session, engines, FILL))
     assert (session.trials[0].start, session.trials[0].stop) == (8, 23)
     other = replace(engines, names={**engines.names, "inpaint": "other"})
-    assert handlers.pieces_for(session, other) == []
+    assert trial.pieces_for(session, other) == []
     counting, clean = removed(session, engines)
     assert session.result is not None and session.result.frames_reused >= 13
     assert counting.frames <= session.result.frames_with_hole - 13
@@ -766,14 +767,14 @@ def test_a_part_that_was_previewed_is_taken_over(
 
 def test_a_still_shows_what_the_canvas_would(opened: Session, engines: Engines) -> None:
     def shown() -> Image:
-        data = np.frombuffer(handlers.still(opened), np.uint8)
+        data = np.frombuffer(pictures.still(opened), np.uint8)
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.int16)
 
     before = shown()
-    handlers.mark(opened, engines, "add", middle(0))
+    marks.mark(opened, engines, "add", middle(0))
     changed = np.abs(shown() - before).max(-1) > 40
     assert overlap(changed, opened.view(0) == 1) > 0.7
-    handlers.show_object(opened, 1, False)
+    objects.show_object(opened, 1, False)
     dot = np.abs(shown() - before).max(-1) > 40
     assert 20 < dot.sum() < changed.sum() / 3  # the click alone
 
@@ -782,9 +783,9 @@ def test_a_clip_can_be_played_before_anything_is_removed(session: Session, tmp_p
     scene = clips.Scene(width=64, height=48, frames=5)
     upload(session, clips.make(tmp_path / "square.mkv", scene).path)
     assert session.clip is not None and not session.clip.plays
-    assert handlers.film_of(session) is None and render.file_of(session, "film") is None
-    run(handlers.make_film(session))
-    film, download = render.file_of(session, "film") or (Path(), True)
+    assert footage.film_of(session) is None and files.file_of(session, "film") is None
+    run(footage.make_film(session))
+    film, download = files.file_of(session, "film") or (Path(), True)
     assert not download
     with VideoReader(film) as video:
         assert len(video) == 5 and proxy.plays(video.info)
@@ -796,7 +797,7 @@ def test_a_clip_can_be_played_before_anything_is_removed(session: Session, tmp_p
     [("a b.mov", "a-b"), ("..", "clip"), ("../x.mp4", "x"), ("Über.mp4", "Über"), ("", "clip")],
 )
 def test_names_of_downloads(name: str, stem: str) -> None:
-    assert handlers._stem(handlers._plain_name(name)) == stem
+    assert removal._stem(footage._plain_name(name)) == stem
 
 
 def test_masks_pack_and_unpack() -> None:

@@ -14,19 +14,25 @@ from typing import Any, TypeAlias
 from inpainterz.engines import Stage
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
 from inpainterz.pipeline import Engines
-from inpainterz.ui import handlers
-from inpainterz.ui.desk import SORRY, Desk, fetch_weights, sentence
+from inpainterz.ui import inputs
+from inpainterz.ui.desk import SORRY, Desk, sentence
+from inpainterz.ui.handlers import (
+    follow,
+    footage,
+    marks,
+    objects,
+    removal,
+    things,
+    trial,
+    weights,
+)
 from inpainterz.ui.render import Model, model
-from inpainterz.ui.session import Session
-from inpainterz.ui.shelf import STAGES
+from inpainterz.ui.session import Session, Settings
 from inpainterz.video.writer import WriteOptions
 
 log = logging.getLogger(__name__)
 
 Told: TypeAlias = Mapping[str, object]
-
-QUALITIES: tuple[int | None, ...] = (12, None, 23)
-"""Constant rate factors that the settings offer; None = the codec's default."""
 
 MOST_AT_ONCE = 12
 """How many questions of one asker are worked on at once: nobody takes all threads."""
@@ -43,16 +49,16 @@ class Actions:
         self._asking: dict[str, int] = {}  # who -> questions without an answer yet
         self._lock = threading.Lock()
         self._known: dict[str, Callable[[Session, Told], Any]] = {
-            "seek": lambda s, t: handlers.seek(s, t.get("frame")),
+            "seek": lambda s, t: footage.seek(s, t.get("frame")),
             "mark": self._mark,
-            "undo": lambda s, t: handlers.undo(s),
-            "redo": lambda s, t: handlers.redo(s),
-            "reset": lambda s, t: handlers.reset(s),
-            "pick": lambda s, t: handlers.pick_object(s, t.get("label")),
-            "new": lambda s, t: handlers.add_object(s),
-            "delete": lambda s, t: handlers.delete_object(s, t.get("label")),
-            "name": lambda s, t: handlers.name_object(s, t.get("label"), t.get("name")),
-            "show": lambda s, t: handlers.show_object(s, t.get("label"), t.get("visible")),
+            "undo": lambda s, t: marks.undo(s),
+            "redo": lambda s, t: marks.redo(s),
+            "reset": lambda s, t: objects.reset(s),
+            "pick": lambda s, t: objects.pick_object(s, t.get("label")),
+            "new": lambda s, t: objects.add_object(s),
+            "delete": lambda s, t: objects.delete_object(s, t.get("label")),
+            "name": lambda s, t: objects.name_object(s, t.get("label"), t.get("name")),
+            "show": lambda s, t: objects.show_object(s, t.get("label"), t.get("visible")),
             "settings": self._settings,
             "weights": self._weights,
             "track": self._track,
@@ -61,8 +67,8 @@ class Actions:
             "play": self._play,
             "things": self._things,
             "take": self._take,
-            "back": lambda s, t: handlers.back(s),
-            "forth": lambda s, t: handlers.forth(s),
+            "back": lambda s, t: removal.back(s),
+            "forth": lambda s, t: removal.forth(s),
         }
 
     @property
@@ -167,7 +173,7 @@ class Actions:
         if do == "warm":
             engines = self._engines(session)
             with self._desk.segmenting:
-                handlers.look(session, engines)
+                marks.look(session, engines)
             return {}
         if do == "cancel":
             self._desk.cancel(session)
@@ -178,7 +184,7 @@ class Actions:
         session.notice = ""
         if do == "example":
             with session.lock:
-                for _ in handlers.open_example(session):
+                for _ in footage.open_example(session):
                     pass
             return self.shown(session)
         handler = self._known.get(do) if isinstance(do, str) else None
@@ -195,17 +201,15 @@ class Actions:
 
     def _fitted(self, session: Session, stage: Stage) -> Engines:
         """The engines, that of a stage within the memory limit."""
-        settings = session.settings
-        if session.clip is None:
-            raise InputError("there is no clip yet", "Choose one first")
+        settings, clip = session.settings, session.need_clip()
         return self._desk.shelf.fitted(
-            settings.engines, session.clip.path, settings.memory_limit_mb, (stage,)
+            settings.engines, clip.path, settings.memory_limit_mb, (stage,)
         )
 
     def _mark(self, session: Session, told: Told) -> None:
         engines = self._engines(session)
         with self._desk.segmenting:
-            handlers.mark(
+            marks.mark(
                 session,
                 engines,
                 told.get("kind"),
@@ -215,12 +219,12 @@ class Actions:
             )
 
     def _track(self, session: Session, told: Told) -> None:
-        handlers.check_track(session)
+        follow.check_shown(session)
         engines = self._fitted(session, "track")
-        self._desk.start(session, lambda job: handlers.track(session, engines, job))
+        self._desk.start(session, lambda job: follow.track(session, engines, job))
 
     def _remove(self, session: Session, told: Told) -> None:
-        handlers.check_remove(session)
+        follow.check_followed(session)
         if session.phase == "result":  # the second half of a double click
             return
         engines, settings = self._fitted(session, "inpaint"), session.settings
@@ -228,23 +232,23 @@ class Actions:
         write = WriteOptions(crf=settings.crf)
         self._desk.start(
             session,
-            lambda job: handlers.remove(session, engines, fill, write, job, part=part),
+            lambda job: removal.remove(session, engines, fill, write, job, part=part),
         )
 
     def _preview(self, session: Session, told: Told) -> None:
-        handlers.check_remove(session)
+        follow.check_followed(session)
         engines, fill = self._fitted(session, "inpaint"), session.settings.fill
-        self._desk.start(session, lambda job: handlers.preview(session, engines, fill, job))
+        self._desk.start(session, lambda job: trial.preview(session, engines, fill, job))
 
     def _play(self, session: Session, told: Told) -> None:
-        if handlers.film_of(session) is None:
-            self._desk.start(session, lambda job: handlers.make_film(session, job))
+        if footage.film_of(session) is None:
+            self._desk.start(session, lambda job: footage.make_film(session, job))
 
     def _things(self, session: Session, told: Told) -> None:
-        what = handlers.check_search(session, told.get("what"))
+        what = inputs.words(session, told.get("what"))
         self._desk.start(
             session,
-            lambda job: handlers.find_things(
+            lambda job: things.find_things(
                 session, lambda: self._desk.shelf.detector(what), what, job
             ),
         )
@@ -252,43 +256,22 @@ class Actions:
     def _take(self, session: Session, told: Told) -> None:
         engines = self._engines(session)
         with self._desk.segmenting:
-            handlers.take_things(session, engines, told.get("items"))
+            things.take_things(session, engines, told.get("items"))
 
     def _settings(self, session: Session, told: Told) -> None:
         """Take settings as a whole: what is not said is as at first."""
-        fill = handlers.fill_options(
+        fill = inputs.fill_options(
             told.get("grow_px"), told.get("feather_px", 2), told.get("second_pass", "none")
         )
-        quality = told.get("crf")
-        if quality not in QUALITIES:
-            raise OptionError("there is no such quality")
-        picked = told.get("engines") or {}
-        if not isinstance(picked, dict):
-            raise OptionError("the engines must be named by stage")
-        engines: dict[Stage, str] = {}
-        for stage in STAGES:
-            name = picked.get(stage)
-            if name is None:
-                continue
-            if not isinstance(name, str):
-                raise OptionError("the engines must be named by stage")
-            engines[stage] = name
+        crf = inputs.quality(told.get("crf"))
+        engines = inputs.engines(told.get("engines") or {})
         self._desk.shelf.check(engines)
-        part = handlers.frames_of(session, told.get("part"))
-        limit = handlers.memory_limit(told.get("memory_limit_mb"))
-        settings = session.settings
-        if (limit, part, fill, quality, engines) != (
-            settings.memory_limit_mb,
-            settings.part,
-            settings.fill,
-            settings.crf,
-            settings.engines,
-        ):
+        part = inputs.part(session, told.get("part"))
+        limit = inputs.memory_limit(told.get("memory_limit_mb"))
+        wanted = Settings(fill, crf, part, limit, engines)
+        if wanted != session.settings:
             session.result = None  # it was made with others
-        settings.memory_limit_mb, settings.part = limit, part
-        settings.fill = fill
-        settings.crf = quality if isinstance(quality, int) else None
-        settings.engines = engines
+        session.settings = wanted
 
     def _weights(self, session: Session, told: Told) -> None:
         """Download the weights of an engine, which may take long."""
@@ -299,4 +282,4 @@ class Actions:
         known = {c.weights for c in (*shelf.choices(), *shelf.detectors()) if c.weights}
         if not isinstance(name, str) or name not in known:
             raise OptionError("there are no such weights", "Choose some of the list")
-        self._desk.start(session, lambda job: fetch_weights(session, name, job))
+        self._desk.start(session, lambda job: weights.fetch_weights(session, name, job))

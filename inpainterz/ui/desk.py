@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from inpainterz import weights
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError, WeightsMissing
 from inpainterz.jobs import lane
 from inpainterz.jobs.lane import Check, Lanes
 from inpainterz.segment.cache import EmbeddingCache
-from inpainterz.ui import handlers
-from inpainterz.ui.session import Job, Session
+from inpainterz.ui.session import Session, Steps
 from inpainterz.ui.shelf import Shelf
+from inpainterz.ui.work import Job
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +193,7 @@ class Desk:
     def start(
         self,
         session: Session,
-        make: Callable[[Job], handlers.Steps],
+        make: Callable[[Job], Steps],
     ) -> None:
         """Have work done in the lane, which goes on whoever looks.
 
@@ -219,12 +218,10 @@ class Desk:
                             check()
                 except InpainterzError as error:
                     session.notice = sentence(session, error)
-                    job.failed = True
                 except Exception:
                     if not session.closed:  # else it was dropped meanwhile
                         log.exception("a job of the page failed")
                     session.notice = SORRY
-                    job.failed = True
                 finally:
                     session.job = None
                     with self._lock:
@@ -256,7 +253,7 @@ class Desk:
 
     def cancel(self, session: Session) -> None:
         """End the work on a session: at once where it waits, within two seconds where it runs."""
-        handlers.cancel(session)
+        session.cancel()
         with self._lock:
             ticket = self._tickets.get(session.id)
         if ticket is None:
@@ -358,29 +355,6 @@ def _lock(file: IO[bytes]) -> bool:
     except OSError:
         return False
     return True
-
-
-def fetch_weights(session: Session, name: str, job: Job) -> handlers.Steps:
-    """Download the weights of an engine.
-
-    Raises:
-        WeightsError: no network, no room, or another file than the one wanted.
-    """
-    job.begin("weights", None)
-
-    def told(done: int, total: int | None) -> None:
-        job.done, job.total = done, total
-        if job.stop:
-            raise handlers.Stopped
-
-    try:
-        yield session
-        weights.fetch(name, progress=told)
-    except handlers.Stopped:
-        session.notice = ""
-    finally:
-        session.job = None
-    yield session
 
 
 def sentence(session: Session, error: InpainterzError) -> str:

@@ -22,14 +22,14 @@ import numpy as np
 
 from inpainterz.engines import Stage
 from inpainterz.errors import InpainterzError, InputError, OptionError
-from inpainterz.jobs.order import EngineChoice, Order
+from inpainterz.jobs.order import STAGES, EngineChoice, Order
 from inpainterz.jobs.plan import make_plan
-from inpainterz.ui import handlers, render
+from inpainterz.ui import inputs, render
 from inpainterz.ui.desk import SORRY, Desk, sentence
-from inpainterz.ui.guard import owner_of
+from inpainterz.ui.handlers import follow, footage, marks, removal
+from inpainterz.ui.owner import who_asks
+from inpainterz.ui.quick_gradio import gr
 from inpainterz.ui.session import Session
-from inpainterz.ui.shelf import STAGES
-from inpainterz.ui.toolkit import gr
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Endpoints:
             session = self._desk.open(owner, guest=guest)
             try:
                 with session.lock:
-                    handlers.open_upload(session, self._desk.uploads, path, name)
+                    footage.open_upload(session, self._desk.uploads, path, name)
             except InpainterzError:
                 self._desk.discard(session)
                 raise
@@ -126,14 +126,14 @@ class Endpoints:
             engines = self._desk.shelf.get(session.settings.engines)
             with session.lock, self._desk.segmenting:
                 label = _object(session, object_id)
-                marks = [("box", box)] if box is not None else []
-                marks += [("add", p) for p in _list(points)]
-                marks += [("exclude", p) for p in _list(exclude or [])]
-                if not marks:
+                told = [("box", box)] if box is not None else []
+                told += [("add", p) for p in _list(points)]
+                told += [("exclude", p) for p in _list(exclude or [])]
+                if not told:
                     raise InputError("nothing is shown", "Give a point or a box")
                 session.label = label
-                for kind, at in marks:
-                    handlers.mark(session, engines, kind, at, frame)
+                for kind, at in told:
+                    marks.mark(session, engines, kind, at, frame)
                 mask = session.view(session.frame) == label
             return {
                 "object_id": label,
@@ -195,12 +195,12 @@ class Endpoints:
         session = self._find(job, request)
 
         def do() -> dict[str, Any]:
-            fill = handlers.fill_options(grow_px, feather_px)
+            fill = inputs.fill_options(grow_px, feather_px)
             picked: dict[Stage, str] = dict(session.settings.engines)
             named = zip(STAGES, (None, tracker, inpainter), strict=True)
             picked |= {stage: name for stage, name in named if name is not None}
             self._desk.shelf.check(picked)
-            handlers.check_track(session)
+            follow.check_shown(session)
             if session.clip is None:
                 raise InputError("there is no clip yet", "Call plan first")
             engines = self._desk.shelf.fitted(
@@ -212,7 +212,7 @@ class Endpoints:
             session.notice = ""
             self._desk.start(
                 session,
-                lambda made: handlers.track_and_remove(session, engines, fill, made),
+                lambda made: removal.track_and_remove(session, engines, fill, made),
             )
             return self._status(session)
 
@@ -318,15 +318,6 @@ class Endpoints:
             "place": None if told is None else told["place"],
             "error": "",
         }
-
-
-def who_asks(request: gr.Request | None) -> tuple[str, str]:
-    """Owner and address of who asks."""
-    # gradio's own request holds the server's; a component's function is given that one itself
-    if request is None or getattr(request, "request", request) is None:
-        return "", ""
-    client = request.client
-    return owner_of(dict(request.cookies)), "" if client is None else str(client.host)
 
 
 def _file(told: object) -> tuple[object, object]:

@@ -1,6 +1,6 @@
 """The page: one component of our own, the endpoints, and how both are served.
 
-What happens stands in handlers.py, what shows in render.py, how it shows in assets/.
+What happens stands in handlers/, what shows in render.py, how it shows in assets/.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from inpainterz.pipeline import Engines
 from inpainterz.ui import words
 from inpainterz.ui.actions import Actions
 from inpainterz.ui.desk import FOLDER_PREFIX, PUBLIC, Desk, Limits, clean_up
-from inpainterz.ui.endpoints import ENDPOINTS, Endpoints, who_asks
+from inpainterz.ui.endpoints import ENDPOINTS, Endpoints
 from inpainterz.ui.guard import Guard
+from inpainterz.ui.owner import who_asks
 from inpainterz.ui.plain import Plain
+from inpainterz.ui.quick_gradio import gr
 from inpainterz.ui.shelf import Shelf
-from inpainterz.ui.toolkit import gr
 
 ASSETS = Path(__file__).parent / "assets"
 

@@ -16,13 +16,15 @@ from typing import Any, TypeAlias
 from gradio.data_classes import Base64ImageData
 
 from inpainterz.errors import InpainterzError
-from inpainterz.ui import handlers, words
+from inpainterz.ui import words
 from inpainterz.ui.actions import Actions
 from inpainterz.ui.desk import Desk
-from inpainterz.ui.endpoints import who_asks
+from inpainterz.ui.handlers import footage
+from inpainterz.ui.owner import who_asks
+from inpainterz.ui.pictures import VIEW_SIDE_PX, still
+from inpainterz.ui.quick_gradio import gr
 from inpainterz.ui.render import Model
 from inpainterz.ui.session import Session
-from inpainterz.ui.toolkit import gr
 
 PATH = "simple"
 """Where it is, below the page's address; `?job=` names a session."""
@@ -179,7 +181,7 @@ class Plain:
             known = data if isinstance(data, dict) else {}
             session = self._desk.open(owner, guest=guest)
             with session.lock:
-                handlers.open_upload(
+                footage.open_upload(
                     session, self._desk.uploads, known.get("path"), known.get("orig_name")
                 )
             return self._actions.shown(session)
@@ -201,7 +203,7 @@ class Plain:
         session = self._session(held, request)
         if session is None or session.clip is None or not isinstance(at, (list, tuple)):
             return at
-        shrunk = min(1.0, handlers.VIEW_SIDE_PX / max(session.clip.width, session.clip.height))
+        shrunk = min(1.0, VIEW_SIDE_PX / max(session.clip.width, session.clip.height))
         # the middle of the pixel that was hit
         return [
             (v + 0.5) / shrunk if isinstance(v, (int, float)) and abs(v) < 1e6 else v for v in at
@@ -230,7 +232,7 @@ class Plain:
         shown: Any = gr.skip()
         if session is not None:
             with session.lock:
-                shown = handlers.still(session)
+                shown = still(session)
         if notice:
             text = notice
         elif job is not None:

@@ -19,8 +19,10 @@ from PIL import Image as PilImage
 
 from inpainterz.masks import colour_of
 from inpainterz.types import LabelMap
-from inpainterz.ui import handlers
-from inpainterz.ui.session import Clip, Job, Result, Session
+from inpainterz.ui.handlers.footage import film_of
+from inpainterz.ui.pictures import INVENTED_COLOUR, SEEN_COLOUR, VIEW_SIDE_PX
+from inpainterz.ui.session import Clip, Result, Session
+from inpainterz.ui.work import Job
 from inpainterz.who import MOVING
 
 Model: TypeAlias = dict[str, Any]
@@ -57,7 +59,7 @@ def model(session: Session, *, place: int | None = None) -> Model:
         return told
     told |= {
         "clip": _clip(clip),
-        "film": "" if handlers.film_of(session) is None else url(session, "get/film"),
+        "film": "" if film_of(session) is None else url(session, "get/film"),
         "stage": _stage(session, clip),
         "objects": _objects(session),
         "marked": bool(session.prompted()),
@@ -232,7 +234,7 @@ def overlay_png(labels: LabelMap, active: int) -> str:
     if not labels.any():
         return ""
     height, width = labels.shape
-    scale = min(1.0, handlers.VIEW_SIDE_PX / max(height, width))
+    scale = min(1.0, VIEW_SIDE_PX / max(height, width))
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
@@ -288,30 +290,6 @@ def _result(session: Session, clip: Clip, made: Result) -> Model:
         "not_carried": list(made.not_carried),
         "ratio": clip.width / clip.height,
         "fps": 25.0 if clip.fps is None else float(clip.fps),
-        "seen_colour": "#{:02x}{:02x}{:02x}".format(*handlers.SEEN_COLOUR),
-        "invented_colour": "#{:02x}{:02x}{:02x}".format(*handlers.INVENTED_COLOUR),
+        "seen_colour": "#{:02x}{:02x}{:02x}".format(*SEEN_COLOUR),
+        "invented_colour": "#{:02x}{:02x}{:02x}".format(*INVENTED_COLOUR),
     }
-
-
-def file_of(session: Session, what: str) -> tuple[Path, bool] | None:
-    """The file that `get/<what>` serves, and whether it is a download; None: there is none."""
-    for trial in session.trials:
-        if trial.view.stem == what:
-            return trial.view, False
-    if what == "film" and session.clip is not None:
-        film = handlers.film_of(session)
-        return None if film is None else (film, False)
-    made = session.result
-    if made is None:
-        return None
-    files = {
-        "clean": (made.clean, True),
-        "masks": (made.masks, True),
-        "overlay": (made.overlay, True),
-        "report": (made.report, True),
-        "project": (made.project, True),
-        "before": (made.before_view, False),
-        "after": (made.after_view, False),
-        "origin": (made.origin_view, False),
-    }
-    return files.get(what)

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -26,15 +26,11 @@ from inpainterz.masks import MaskStore, decode_labels
 from inpainterz.pipeline import FillOptions
 from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
+from inpainterz.ui.work import Job, Work
 from inpainterz.who import Item
 
 Kind: TypeAlias = Literal["add", "exclude", "box", "brush", "erase", "mask"]
 Phase: TypeAlias = Literal["clip", "select", "result"]
-Work: TypeAlias = Literal[
-    "queue", "example", "cuts", "follow", "study", "fill", "compare", "weights", "things", "preview"
-]
-"""What a job is at; the page says it in the reader's language."""
-
 PAINTED: tuple[Kind, ...] = ("brush", "erase", "mask")
 """Marks that are pixels themselves: no segmenter could say them again."""
 
@@ -82,38 +78,6 @@ class Mark:
     """And after."""
 
 
-@dataclass(slots=True, eq=False)
-class Job:
-    """Long work that waits or is under way; `stop` is set by the user and read between frames."""
-
-    work: Work
-    done: int = 0
-    total: int | None = None
-    started: float = 0.0
-    """Of `time.monotonic`, when this part of the work began."""
-    live: bytes = b""
-    """A JPEG of the newest picture."""
-    frame: int | None = None
-    """Which frame it shows."""
-    pictures: int = 0
-    """Counts the pictures, so that the page knows a new one."""
-    trust: list[int] = field(default_factory=list)
-    """While following: what `Session.trust` will be."""
-    stop: bool = False
-    failed: bool = False
-    more: bool = False
-    """Another part follows the one that ends."""
-
-    def begin(self, work: Work, total: int | None) -> None:
-        """The next part of the work."""
-        self.work, self.done, self.total, self.started = work, 0, total, time.monotonic()
-
-    def show(self, picture: bytes, frame: int) -> None:
-        """The newest picture, a JPEG of a frame."""
-        self.live, self.frame = picture, frame
-        self.pictures += 1
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """A finished removal; all files lie in the session's folder."""
@@ -130,7 +94,6 @@ class Result:
     before_view: Path
     """What the browser plays: the source, or a copy that it can play."""
     after_view: Path
-    objects: int
     frames_with_hole: int
     ghost_frames: tuple[int, ...]
     """Where more of an object moves than its mask covered."""
@@ -298,6 +261,39 @@ class Session:
         self.embeddings.forget(self.id)
         self.refining.clear()
 
+    def need_clip(self) -> Clip:
+        """The clip. Raises InputError: there is none yet."""
+        if self.clip is None:
+            raise InputError("there is no clip yet", "Choose one first")
+        return self.clip
+
+    def need_idle(self) -> None:
+        """Raises InputError while something runs."""
+        if self.job is not None:
+            raise InputError("something is still running", "Wait until it is done, or cancel it")
+
+    def claim(self, job: Job | None, work: Work) -> Job:
+        """The job under which work runs: the one that waited for its turn, or a new one.
+
+        Raises:
+            InputError: something else is still running.
+        """
+        if job is None or self.job is not job:
+            self.need_idle()
+            job = self.job = Job(work)
+        job.begin(work, None)
+        return job
+
+    def release(self, job: Job) -> None:
+        """The end of work, unless it is the first part of more."""
+        if not job.more and self.job is job:
+            self.job = None
+
+    def cancel(self) -> None:
+        """Tell the running job to stop; it does so after the frame that it is at."""
+        if self.job is not None:
+            self.job.stop = True
+
     @property
     def tracked(self) -> bool:
         """Whether the objects were followed through the clip."""
@@ -402,6 +398,9 @@ class Session:
             self.answers[frame, label] = packed
         self.result, self.trials = None, ()
 
+
+Steps: TypeAlias = Generator[Session]
+"""Long work: yields the session between two frames, and frees everything when it is closed."""
 
 _KEPT = frozenset(
     ["serial", "handled", "owner", "asker", "touched", "lock", "closed", "settings", "embeddings"],

@@ -12,11 +12,9 @@ from inpainterz import who
 from inpainterz.engines import ENGINES, Detector, Entry, Stage
 from inpainterz.engines import load as load_engine
 from inpainterz.errors import OptionError
-from inpainterz.jobs.order import EngineChoice, Order
+from inpainterz.jobs.order import STAGES, EngineChoice, Order
 from inpainterz.jobs.plan import make_plan
 from inpainterz.pipeline import Engines
-
-STAGES: tuple[Stage, ...] = ("segment", "track", "inpaint")
 
 
 @dataclass(frozen=True, slots=True)
