@@ -96,7 +96,8 @@ def run_job(order: Order | None, output: str, how: HowToRun, *, as_json: bool) -
         how: see `HowToRun`.
         as_json: print the plan as JSON.
     """
-    from inpainterz.jobs.job import Job, folder_for, is_job
+    from inpainterz.jobs.folder import folder_for, is_job
+    from inpainterz.jobs.job import Job
     from inpainterz.jobs.plan import make_plan
 
     folder = how.folder or folder_for(output)

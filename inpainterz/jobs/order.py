@@ -16,13 +16,12 @@ import numpy as np
 from inpainterz import device, weights
 from inpainterz import engines as engine_list
 from inpainterz.engines import Stage
-from inpainterz.errors import InputError, OptionError
-from inpainterz.masks import decode_labels, encode_labels
+from inpainterz.errors import OptionError
+from inpainterz.masks import encode_labels
 from inpainterz.outputs import Also
 from inpainterz.pipeline import Engines, FillOptions, Options
 from inpainterz.types import JSON, LabelMap, Prompt, Prompts
 from inpainterz.video.reader import Limits, VideoReader
-from inpainterz.video.targets import cannot_write
 from inpainterz.video.writer import WriteOptions
 
 STAGES: tuple[Stage, ...] = ("segment", "track", "inpaint")
@@ -291,36 +290,4 @@ def fingerprint(video: VideoReader) -> JSON:
         "frames": len(video),
         "width": video.width,
         "height": video.height,
-    }
-
-
-def write_json(path: Path, data: JSON) -> None:
-    """Write a file as a whole: it is there and right, or it is not there."""
-    # in one line: with an indent, json would hold every number as a piece of text of its own
-    write_bytes(path, json.dumps(data).encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file as a whole: it is there and right, or it is not there."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def read_json(path: Path) -> JSON:
-    """Raises InputError when the file is not what was written."""
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read", "Start the job again") from error
-
-
-def read_labels(folder: Path) -> dict[int, LabelMap]:
-    """Label maps by frame from a folder of 000000.png and so on."""
-    return {
-        int(path.stem): decode_labels(path.read_bytes(), path.name)
-        for path in sorted(folder.glob("*.png"))
     }
