@@ -185,17 +185,25 @@ def test_a_failure_becomes_a_sentence(desk: Desk, clip: Path) -> None:
 
 
 @pytest.mark.logs_errors
+@pytest.mark.parametrize(
+    ("error", "said"), [(ZeroDivisionError, "our side"), (MemoryError, "Memory ran out")]
+)
 def test_what_nobody_expected_is_logged_and_told_plainly(
-    desk: Desk, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    desk: Desk,
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
+    said: str,
 ) -> None:
     def broken(*_: object) -> Session:
-        raise ZeroDivisionError("secret detail")
+        raise error("secret detail")
 
     actions = Actions(desk)
     session = marked(desk, ANN, clip)
     monkeypatch.setattr(marks, "undo", broken)
     told = actions({"do": "undo", "tab": session.id}, ANN)
-    assert "our side" in told["model"]["notice"] and "secret" not in json.dumps(told)
+    assert said in told["model"]["notice"] and "secret" not in json.dumps(told)
     assert "secret detail" in caplog.text
 
 

@@ -783,7 +783,7 @@ def test_a_clip_can_be_played_before_anything_is_removed(session: Session, tmp_p
     scene = clips.Scene(width=64, height=48, frames=5)
     upload(session, clips.make(tmp_path / "square.mkv", scene).path)
     assert session.clip is not None and not session.clip.plays
-    assert footage.film_of(session) is None and files.file_of(session, "film") is None
+    assert session.film() is None and files.file_of(session, "film") is None
     run(footage.make_film(session))
     film, download = files.file_of(session, "film") or (Path(), True)
     assert not download

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from inpainterz.errors import InpainterzError, JobNotFound, OptionError, QueueFull
+from inpainterz.errors import JobNotFound, OptionError, QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +70,6 @@ class Status:
     state: State
     place: int | None
     """While waiting: 1 = it is the next to run."""
-    waiting: int
-    """How many jobs wait in all."""
-    sentence: str
-    """Why it failed, for people; empty otherwise."""
-    cancelling: bool = False
-    """Cancel was asked for and the work has not ended yet."""
 
     @property
     def ended(self) -> bool:
@@ -86,8 +80,8 @@ Check: TypeAlias = Callable[[], None]
 """Raises Cancelled when the job was cancelled; to be called between any two slow things."""
 
 Work: TypeAlias = Callable[[Check], None]
-"""Runs in the lane's thread. An `InpainterzError` becomes the sentence of a failed job. It must
-close what it opens, also when Cancelled is raised."""
+"""Runs in the lane's thread. It must close what it opens, also when Cancelled is raised; what else
+it raises is logged, and the job has failed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +93,6 @@ class _Job:
     number: int
     state: State = "waiting"
     ended: float = 0.0
-    sentence: str = ""
     cancel_asked: bool = False
     thread: int = 0
     """Ident of the thread that works on it; 0 = nobody does."""
@@ -273,14 +266,8 @@ class Lanes:
         return found
 
     def _status(self, job: _Job) -> Status:
-        order = self._order()
-        return Status(
-            state=job.state,
-            place=order.index(job) + 1 if job.state == "waiting" else None,
-            waiting=len(order),
-            sentence=job.sentence,
-            cancelling=job.cancel_asked and job.state == "running",
-        )
+        place = self._order().index(job) + 1 if job.state == "waiting" else None
+        return Status(job.state, place)
 
     def _order(self) -> list[_Job]:
         """Who waits, in the order of service: owners take turns, each with the oldest job first.
@@ -325,13 +312,12 @@ class Lanes:
                 self.sweep()
                 continue
             state: State = "cancelled"
-            sentence = ""
             with suppress(Cancelled):  # it may strike an instant after the work has ended
-                state, sentence = self._work(job)
+                state = self._work(job)
             with job.gate:  # from here on nothing strikes: at most one did
                 job.thread = 0
                 _interrupt(threading.get_ident(), None)
-            self._end(job, state, sentence)
+            self._end(job, state)
 
     def _take(self, device: str) -> _Job | None:
         """The next job of a lane, marked as running; None: time to look for other things."""
@@ -347,7 +333,7 @@ class Lanes:
             self._changed.notify_all()
             return job
 
-    def _work(self, job: _Job) -> tuple[State, str]:
+    def _work(self, job: _Job) -> State:
         def check() -> None:
             if job.cancel_asked:  # without the lock: see `_Job.gate`
                 raise Cancelled
@@ -357,25 +343,18 @@ class Lanes:
             with job.gate:
                 job.thread = threading.get_ident()
             job.work(check)
-            return "done", ""
+            return "done"
         except Cancelled:
-            return "cancelled", ""
-        except InpainterzError as error:
-            log.info("a job failed: %s", error)
-            return "failed", str(error)
-        except MemoryError:
-            log.warning("a job ran out of memory")
-            return "failed", "memory ran out. Try a shorter or smaller clip."
+            return "cancelled"
         except Exception:
             log.exception("a job failed")
-            return "failed", "something went wrong here. Try again."
+            return "failed"
 
-    def _end(self, job: _Job, state: State, sentence: str) -> None:
+    def _end(self, job: _Job, state: State) -> None:
         with self._changed:
             job.work = None  # with it goes all that it held
-            if job.cancel_asked:
-                state, sentence = "cancelled", ""
-            job.state, job.sentence, job.ended = state, sentence, self._clock()
+            job.state = "cancelled" if job.cancel_asked else state
+            job.ended = self._clock()
             self._changed.notify_all()
 
     def _cancel(self, job: _Job) -> None:

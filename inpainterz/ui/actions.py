@@ -15,7 +15,7 @@ from inpainterz.engines import Stage
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
 from inpainterz.pipeline import Engines
 from inpainterz.ui import inputs
-from inpainterz.ui.desk import SORRY, Desk, sentence
+from inpainterz.ui.desk import Desk
 from inpainterz.ui.handlers import (
     follow,
     footage,
@@ -28,6 +28,7 @@ from inpainterz.ui.handlers import (
 )
 from inpainterz.ui.render import Model, model
 from inpainterz.ui.session import Session, Settings
+from inpainterz.ui.words import sentence
 from inpainterz.video.writer import WriteOptions
 
 log = logging.getLogger(__name__)
@@ -119,11 +120,9 @@ class Actions:
         """The answer where something went wrong: a sentence, never a trace."""
         if session is not None and session.closed:  # dropped meanwhile
             return {"gone": True, "notice": ""}
-        if isinstance(error, InpainterzError):
-            text = str(error) if session is None else sentence(session, error)
-        else:
+        if not isinstance(error, InpainterzError):
             log.error("the page failed", exc_info=error)
-            text = SORRY
+        text = sentence(error, session)
         if session is None:
             return {"notice": text}
         session.notice = text
@@ -241,7 +240,7 @@ class Actions:
         self._desk.start(session, lambda job: trial.preview(session, engines, fill, job))
 
     def _play(self, session: Session, told: Told) -> None:
-        if footage.film_of(session) is None:
+        if session.film() is None:
             self._desk.start(session, lambda job: footage.make_film(session, job))
 
     def _things(self, session: Session, told: Told) -> None:

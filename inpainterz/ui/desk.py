@@ -19,18 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError, WeightsMissing
+from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
 from inpainterz.jobs import lane
 from inpainterz.jobs.lane import Check, Lanes
 from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.ui.session import Session, Steps
 from inpainterz.ui.shelf import Shelf
+from inpainterz.ui.words import sentence
 from inpainterz.ui.work import Job
 
 log = logging.getLogger(__name__)
-
-SORRY = "Something went wrong on our side. Try again; if it stays so, the log says more."
-
 
 FOLDER_PREFIX = "inpainterz-page-"
 """What the name of a page's temporary folder begins with."""
@@ -216,12 +214,10 @@ class Desk:
                     with closing(make(job)) as steps:
                         for _ in steps:
                             check()
-                except InpainterzError as error:
-                    session.notice = sentence(session, error)
-                except Exception:
-                    if not session.closed:  # else it was dropped meanwhile
+                except Exception as error:
+                    if not isinstance(error, InpainterzError) and not session.closed:
                         log.exception("a job of the page failed")
-                    session.notice = SORRY
+                    session.notice = sentence(error, session)
                 finally:
                     session.job = None
                     with self._lock:
@@ -355,14 +351,3 @@ def _lock(file: IO[bytes]) -> bool:
     except OSError:
         return False
     return True
-
-
-def sentence(session: Session, error: InpainterzError) -> str:
-    """An error as the page tells it: capitalised, without the folders of this machine."""
-    text = str(error)
-    if isinstance(error, WeightsMissing):  # its hint is a command
-        text = f"The weights of {error.name} are not on this machine. Fetch them in the settings."
-    if session.clip is not None:
-        text = text.replace(str(session.clip.path), f"“{session.clip.name}”")
-    text = text.replace(f"{session.folder}{os.sep}", "")
-    return text[:1].upper() + text[1:]

@@ -25,11 +25,12 @@ from inpainterz.errors import InpainterzError, InputError, OptionError
 from inpainterz.jobs.order import STAGES, EngineChoice, Order
 from inpainterz.jobs.plan import make_plan
 from inpainterz.ui import inputs, render
-from inpainterz.ui.desk import SORRY, Desk, sentence
+from inpainterz.ui.desk import Desk
 from inpainterz.ui.handlers import follow, footage, marks, removal
 from inpainterz.ui.owner import who_asks
 from inpainterz.ui.quick_gradio import gr
 from inpainterz.ui.session import Session
+from inpainterz.ui.words import sentence
 
 log = logging.getLogger(__name__)
 
@@ -286,11 +287,10 @@ class Endpoints:
         """What `do` returns; what it raises becomes a sentence, never a trace."""
         try:
             return do()
-        except InpainterzError as error:
-            text = str(error) if session is None else sentence(session, error)
-        except Exception:
-            log.exception("an endpoint of the page failed")
-            text = SORRY
+        except Exception as error:
+            if not isinstance(error, InpainterzError):
+                log.exception("an endpoint of the page failed")
+            text = sentence(error, session)
         raise gr.Error(html.escape(text, quote=False), print_exception=False)
 
     def _status(self, session: Session) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def file_of(session: Session, what: str) -> tuple[Path, bool] | None:
         if trial.view.stem == what:
             return trial.view, False
     if what == "film" and session.clip is not None:
-        film = footage.film_of(session)
+        film = session.film()
         return None if film is None else (film, False)
     made = session.result
     if made is None:

@@ -19,7 +19,6 @@ from PIL import Image as PilImage
 
 from inpainterz.masks import colour_of
 from inpainterz.types import LabelMap
-from inpainterz.ui.handlers.footage import film_of
 from inpainterz.ui.pictures import INVENTED_COLOUR, SEEN_COLOUR, VIEW_SIDE_PX
 from inpainterz.ui.session import Clip, Result, Session
 from inpainterz.ui.work import Job
@@ -59,7 +58,7 @@ def model(session: Session, *, place: int | None = None) -> Model:
         return told
     told |= {
         "clip": _clip(clip),
-        "film": "" if film_of(session) is None else url(session, "get/film"),
+        "film": "" if session.film() is None else url(session, "get/film"),
         "stage": _stage(session, clip),
         "objects": _objects(session),
         "marked": bool(session.prompted()),

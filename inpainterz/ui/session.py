@@ -309,6 +309,22 @@ class Session:
         """(height, width) of the clip."""
         return (0, 0) if self.clip is None else (self.clip.height, self.clip.width)
 
+    @property
+    def film_copy(self) -> Path:
+        """Where the copy of a clip is that browsers do not play as it is, once it is made."""
+        return self.folder / "source-view.mp4"
+
+    def film(self) -> Path | None:
+        """What browsers play of the clip: itself, or its copy; None: that has to be made.
+
+        Raises:
+            InputError: there is no clip.
+        """
+        clip = self.need_clip()
+        if clip.plays:
+            return clip.path
+        return self.film_copy if self.film_copy.is_file() else None
+
     def masks(self) -> MaskStore:
         """The tracked label maps.
 

@@ -139,15 +139,6 @@ def search_cuts(session: Session, video: VideoReader, job: Job) -> Steps:
         session.cuts = find_cuts(video, frames=counted(frames))
 
 
-def film_of(session: Session) -> Path | None:
-    """What browsers play of the clip: itself, or the copy once it is made."""
-    clip = session.need_clip()
-    if clip.plays:
-        return clip.path
-    copy = session.folder / "source-view.mp4"
-    return copy if copy.is_file() else None
-
-
 def make_film(session: Session, job: Job | None = None) -> Steps:
     """Make the copy of a clip that browsers do not play as it is.
 
@@ -159,10 +150,8 @@ def make_film(session: Session, job: Job | None = None) -> Steps:
     session.notice = ""
     try:
         yield session
-        if film_of(session) is None:
-            yield from copy_for_browsers(
-                session, job, clip.path, session.folder / "source-view.mp4"
-            )
+        if session.film() is None:
+            yield from copy_for_browsers(session, job, clip.path, session.film_copy)
     except Stopped:
         session.notice = ""
     finally:

@@ -127,7 +127,7 @@ def remove(
         with VideoReader(clean) as made:
             after_plays = proxy.plays(made.info)
         if not clip.plays:
-            before_view = session.folder / "source-view.mp4"
+            before_view = session.film_copy
             if not before_view.is_file():
                 yield from copy_for_browsers(session, job, clip.path, before_view)
         if not after_plays:
