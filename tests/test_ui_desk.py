@@ -213,6 +213,17 @@ def test_an_older_answer_can_be_told_from_a_newer_one(desk: Desk, clip: Path) ->
     assert serials == sorted(set(serials))
 
 
+def test_of_each_doubtful_run_its_worst_frame_is_worth_a_look(desk: Desk, clip: Path) -> None:
+    session = marked(desk, ANN, clip)
+    session.followed = dict(session.answers)
+    session.trust = [90] * session.need_clip().frames
+    session.doubtful = (1, 2, 3, 6)
+    session.trust[1:4], session.trust[6] = [40, 20, 30], 45
+    told = render.model(session)
+    assert told["doubtful"] == [2, 6]
+    assert [item["frame"] for item in told["strip"] if item["doubtful"]] == [2, 6]
+
+
 def test_what_is_not_here_is_told_with_where_to_fetch_it(desk: Desk, clip: Path) -> None:
     actions = Actions(desk)
     session = marked(desk, ANN, clip)

@@ -237,7 +237,10 @@ class Plain:
             text = notice
         elif job is not None:
             text = say("stopping" if job["stopping"] else f"job_{job['work']}") + "…"
-            if job["total"]:
+            if job["work"] == "follow":  # both ways through the clip
+                if job["frame"] is not None:
+                    text += " " + say("frame_done", job["frame"] + 1, clip["frames"])
+            elif job["total"]:
                 text += " " + say("frame_done", job["done"], job["total"])
         elif result is not None:
             text = say("plain_done")

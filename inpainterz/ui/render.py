@@ -68,7 +68,7 @@ def model(session: Session, *, place: int | None = None) -> Model:
         "can_redo": bool(session.undone),
         "can_reset": bool(session.marks) or session.tracked,
         "prompted": sorted({m.frame for m in session.marks}),
-        "doubtful": _runs(session.doubtful),
+        "doubtful": _worst(session),
         "trust": bins(job.trust if job is not None and job.trust else session.trust),
         "strip": _strip(session, clip) if session.tracked and job is None else [],
         "trials": [
@@ -178,15 +178,20 @@ def _objects(session: Session) -> list[Model]:
     ]
 
 
-def _runs(frames: tuple[int, ...]) -> list[list[int]]:
-    """Consecutive frames as [first, last], ascending."""
+def _worst(session: Session) -> list[int]:
+    """Of each run of doubtful frames the least certain one, ascending."""
     runs: list[list[int]] = []
-    for frame in frames:
-        if runs and runs[-1][1] == frame - 1:
-            runs[-1][1] = frame
+    for frame in session.doubtful:
+        if runs and runs[-1][-1] == frame - 1:
+            runs[-1].append(frame)
         else:
-            runs.append([frame, frame])
-    return runs
+            runs.append([frame])
+    return [min(run, key=lambda frame: _sure(session, frame)) for run in runs]
+
+
+def _sure(session: Session, frame: int) -> int:
+    """How far the masks of a frame are trusted, 0..100; -1 = not known."""
+    return session.trust[frame] if frame < len(session.trust) else -1
 
 
 def bins(trust: list[int]) -> list[int]:
@@ -200,14 +205,7 @@ def bins(trust: list[int]) -> list[int]:
 def _strip(session: Session, clip: Clip) -> list[Model]:
     """The frames of the filmstrip: the least certain of each doubtful run first, then an even
     choice of all."""
-    trust = session.trust
-
-    def sure(frame: int) -> int:
-        return trust[frame] if frame < len(trust) else -1
-
-    worst = sorted((min(range(a, b + 1), key=sure) for a, b in _runs(session.doubtful)), key=sure)[
-        :MOST_DOUBTS
-    ]
+    worst = sorted(_worst(session), key=lambda frame: _sure(session, frame))[:MOST_DOUBTS]
     even = FILMSTRIP - len(worst)
     step = max(1, (clip.frames - 1) / max(1, even - 1))
     rest = [round(k * step) for k in range(even) if round(k * step) < clip.frames]
@@ -215,7 +213,7 @@ def _strip(session: Session, clip: Clip) -> list[Model]:
     return [
         {
             "frame": frame,
-            "trust": sure(frame),
+            "trust": _sure(session, frame),
             "doubtful": frame in worst,
             "image": url(session, f"thumb/{frame}.jpg?v={session.masks_made}"),
         }

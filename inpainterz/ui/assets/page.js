@@ -399,8 +399,10 @@ function progress(job) {
   const told = [];
   if (job.work === "queue" && job.place) told.push(say("place", number(job.place)));
   else if (job.work === "weights" && job.total) told.push(bytes(job.done) + " / " + bytes(job.total));
-  else if (job.total && job.done) told.push(say("frame_done", number(job.done), number(job.total)));
-  if (job.left != null) told.push(say("left", span(job.left)));
+  else if (job.work === "follow") {  // both ways through the clip: the bar tells how far all of it is
+    if (job.frame != null) told.push(say("frame_done", number(job.frame + 1), number(model.clip.frames)));
+  } else if (job.total && job.done) told.push(say("frame_done", number(job.done), number(job.total)));
+  if (job.left != null) told.push(say("left", roughly(job.left)));
   const small = document.createElement("small");
   small.textContent = told.join(" · ") || "\u00a0";
   const hint = document.createElement("em");
@@ -411,11 +413,11 @@ function progress(job) {
 
 function doubts() {
   const p = line("doubts", say("worth") + " ");
-  for (const [first] of model.doubtful.slice(0, 6)) {
+  for (const frame of model.doubtful.slice(0, 6)) {
     const button = document.createElement("button");
     button.type = "button";
-    button.dataset.frame = String(first);
-    button.textContent = number(first + 1);
+    button.dataset.frame = String(frame);
+    button.textContent = number(frame + 1);
     p.append(button, " ");
   }
   if (model.doubtful.length > 6) p.append(say("and_more", number(model.doubtful.length - 6)));

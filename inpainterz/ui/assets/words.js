@@ -34,8 +34,15 @@ function percent(value) {
 }
 
 function span(seconds) {
-  if (seconds < 60) return say("seconds", number(seconds, 1));
-  return say("minutes", number(Math.floor(seconds / 60)), number(Math.round(seconds % 60)));
+  if (seconds < 59.95) return say("seconds", number(seconds, 1));
+  const whole = Math.round(seconds);
+  return say("minutes", number(Math.floor(whole / 60)), number(whole % 60));
+}
+
+// as rough as it is known
+function roughly(seconds) {
+  const step = seconds < 20 ? 1 : seconds < 120 ? 5 : 30;
+  return span(Math.max(1, Math.round(seconds / step) * step));
 }
 
 function bytes(count) {
