@@ -12,7 +12,8 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +27,7 @@ from inpainterz.masks import MaskStore, decode_labels
 from inpainterz.pipeline import FillOptions
 from inpainterz.segment.cache import EmbeddingCache
 from inpainterz.types import LabelMap, Mask, Prompt, Segmentation
-from inpainterz.ui.work import Job, Work
+from inpainterz.ui.work import Job, Stopped, Work
 from inpainterz.who import Item
 
 Kind: TypeAlias = Literal["add", "exclude", "box", "brush", "erase", "mask"]
@@ -272,8 +273,13 @@ class Session:
         if self.job is not None:
             raise InputError("something is still running", "Wait until it is done, or cancel it")
 
-    def claim(self, job: Job | None, work: Work) -> Job:
-        """The job under which work runs: the one that waited for its turn, or a new one.
+    @contextmanager
+    def working(self, job: Job | None, work: Work) -> Iterator[Job]:
+        """Hold the session for long work; when it is told to stop, the block just ends.
+
+        Args:
+            job: the one that waited for its turn; None: a new one.
+            work: its first part.
 
         Raises:
             InputError: something else is still running.
@@ -282,12 +288,14 @@ class Session:
             self.need_idle()
             job = self.job = Job(work)
         job.begin(work, None)
-        return job
-
-    def release(self, job: Job) -> None:
-        """The end of work, unless it is the first part of more."""
-        if not job.more and self.job is job:
-            self.job = None
+        self.notice = ""
+        try:
+            yield job
+        except Stopped:
+            self.notice = ""
+        finally:
+            if not job.more and self.job is job:  # else it was the first part of more
+                self.job = None
 
     def cancel(self) -> None:
         """Tell the running job to stop; it does so after the frame that it is at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from inpainterz.types import Step, Tracked
 from inpainterz.ui.handlers.footage import search_cuts
 from inpainterz.ui.pictures import LIVE_SIDE_PX, jpeg
 from inpainterz.ui.session import Session, Steps
-from inpainterz.ui.work import Job, Pace, Stopped
+from inpainterz.ui.work import Job, Pace
 from inpainterz.video.reader import VideoReader
 
 
@@ -50,10 +50,9 @@ def track(session: Session, engines: Engines, job: Job | None = None) -> Steps:
     """
     check_shown(session)
     clip = session.need_clip()
-    job = session.claim(job, "cuts")
     fresh = session.folder / "masks.new"
-    session.notice = ""
-    try:
+    with session.working(job, "cuts") as job, ExitStack() as ends:
+        ends.callback(shutil.rmtree, fresh, ignore_errors=True)
         if session.tracked and not session.stale:  # the second half of a double click
             return
         yield session  # shown at once, also where the first followed frame takes long
@@ -100,11 +99,6 @@ def track(session: Session, engines: Engines, job: Job | None = None) -> Steps:
             for index in doubtful:  # also where an object has just gone
                 session.trust[index] = min(max(session.trust[index], 0), 49)
             session.masks_made += 1
-    except Stopped:
-        session.notice = ""
-    finally:
-        session.release(job)
-        shutil.rmtree(fresh, ignore_errors=True)
     yield session
 
 

@@ -14,7 +14,7 @@ from inpainterz.types import Frame
 from inpainterz.ui import inputs, proxy
 from inpainterz.ui.pictures import picture
 from inpainterz.ui.session import Clip, Session, Steps
-from inpainterz.ui.work import Job, Pace, Stopped
+from inpainterz.ui.work import Job, Pace
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.shots import find_cuts
 
@@ -48,12 +48,9 @@ def open_example(session: Session, job: Job | None = None) -> Steps:
     Raises:
         InpainterzError: it cannot be made.
     """
-    job = session.claim(job, "example")
-    try:
+    with session.working(job, "example") as job:
         yield session
         made = example.prepare()
-    finally:
-        session.job = None
     if not job.stop:
         _open(session, made.path, made.path.name)
         session.frame = min(made.prompts)
@@ -146,16 +143,10 @@ def make_film(session: Session, job: Job | None = None) -> Steps:
         InpainterzError: the clip is damaged, or the copy cannot be written.
     """
     clip = session.need_clip()
-    job = session.claim(job, "compare")
-    session.notice = ""
-    try:
+    with session.working(job, "compare") as job:
         yield session
         if session.film() is None:
             yield from copy_for_browsers(session, job, clip.path, session.film_copy)
-    except Stopped:
-        session.notice = ""
-    finally:
-        session.release(job)
     yield session
 
 

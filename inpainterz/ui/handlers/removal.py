@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from inpainterz.ui.handlers.report import write_project, write_report
 from inpainterz.ui.handlers.trial import pieces_for
 from inpainterz.ui.pictures import LIVE_SIDE_PX, jpeg, origin_overlay
 from inpainterz.ui.session import Result, Session, Steps
-from inpainterz.ui.work import Job, Pace, Stopped
+from inpainterz.ui.work import Job, Pace
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.writer import VideoWriter, WriteOptions
 
@@ -55,21 +56,18 @@ def remove(
     """
     check_followed(session)
     clip = session.need_clip()
-    job = session.claim(job, "study")
-    job.begin("study", clip.frames)
     began = time.monotonic()
     out = session.folder / "out"
     stem = _stem(clip.name)
     clean, zipped = out / f"{stem}-clean.mp4", out / f"{stem}-masks.zip"
     tinted, origins = out / f"{stem}-overlay.mp4", out / "origin.mp4"
     options = replace(fill, objects=frozenset(session.labels))
-    session.notice = ""
     counts = _Counts()
-    done = False
-    try:
+    with session.working(job, "study") as job, ExitStack() as undo:
         if session.phase == "result":  # the second half of a double click
-            done = True
             return
+        undo.callback(_forget, session, out)
+        job.begin("study", clip.frames)
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(mode=0o700)
         yield session
@@ -155,15 +153,13 @@ def remove(
         with session.lock:
             session.result = result
             session.phase = "result"
-        done = True
-    except Stopped:
-        session.notice = ""
-    finally:
-        session.release(job)
-        if not done:
-            shutil.rmtree(out, ignore_errors=True)
-            session.result = None
+        undo.pop_all()
     yield session
+
+
+def _forget(session: Session, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    session.result = None
 
 
 @dataclass(slots=True)
@@ -217,16 +213,15 @@ def track_and_remove(
         InpainterzError: see `track` and `remove`.
     """
     check_shown(session)
-    job = session.claim(job, "cuts")
-    job.more = True
-    try:
-        if not session.tracked or session.stale:
-            yield from track(session, engines, job)
-        if not job.stop:
-            yield from remove(session, engines, fill, job=job)
-    finally:
-        job.more = False
-        session.release(job)
+    with session.working(job, "cuts") as job:
+        job.more = True
+        try:
+            if not session.tracked or session.stale:
+                yield from track(session, engines, job)
+            if not job.stop:
+                yield from remove(session, engines, fill, job=job)
+        finally:
+            job.more = False
 
 
 def back(session: Session) -> Session:

@@ -15,7 +15,7 @@ from inpainterz.ui import inputs
 from inpainterz.ui.handlers.footage import search_cuts, seek
 from inpainterz.ui.handlers.marks import take_mask
 from inpainterz.ui.session import MOST_LETTERS, MOST_OBJECTS, Session, Steps
-from inpainterz.ui.work import Job, Stopped
+from inpainterz.ui.work import Job
 from inpainterz.video.reader import VideoReader
 
 MOST_FOUND = 40
@@ -37,9 +37,7 @@ def find_things(
         InpainterzError: the clip is damaged, or nobody can look for that.
     """
     clip = session.need_clip()
-    job = session.claim(job, "cuts")
-    session.notice = ""
-    try:
+    with session.working(job, "cuts") as job:
         yield session
         engine = detector()
         with VideoReader(clip.path) as video:
@@ -54,10 +52,6 @@ def find_things(
             session.found, session.looked_for = listing.items[:MOST_FOUND], what
         if not session.found:
             session.notice = "Nothing was found. Click it instead."
-    except Stopped:
-        session.notice = ""
-    finally:
-        session.release(job)
     yield session
 
 

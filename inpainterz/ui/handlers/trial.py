@@ -17,7 +17,7 @@ from inpainterz.ui import proxy
 from inpainterz.ui.handlers.follow import check_followed
 from inpainterz.ui.handlers.inpainters import Keeping, Watched
 from inpainterz.ui.session import Kept, Session, Steps, Trial
-from inpainterz.ui.work import Job, Stopped
+from inpainterz.ui.work import Job
 from inpainterz.video.reader import VideoReader
 
 PREVIEW_SECONDS = 2.0
@@ -38,7 +38,6 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
     """
     check_followed(session)
     clip = session.need_clip()
-    job = session.claim(job, "preview")
     count = min(clip.frames, max(2, round(PREVIEW_SECONDS * float(clip.fps or 25))))
     start = min(session.frame, clip.frames - count)
     stop = start + count
@@ -49,10 +48,10 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
     stem = session.folder / f"preview-{secrets.token_hex(4)}"
     view, kept = stem.with_suffix(".mp4"), stem.with_suffix(".zip")
     options = replace(fill, objects=frozenset(session.labels))
-    session.notice = ""
-    job.begin("study", high - low)
-    done = False
-    try:
+    with session.working(job, "study") as job, ExitStack() as undo:
+        undo.callback(view.unlink, missing_ok=True)
+        undo.callback(kept.unlink, missing_ok=True)
+        job.begin("study", high - low)
         yield session
         with ExitStack() as opened:
             video = opened.enter_context(VideoReader(clip.path))
@@ -101,14 +100,7 @@ def preview(session: Session, engines: Engines, fill: FillOptions, job: Job | No
             for old in session.kept[: 1 - MOST_KEPT]:
                 old.pieces.unlink(missing_ok=True)
             session.kept = (*session.kept[1 - MOST_KEPT :], made)
-        done = True
-    except Stopped:
-        session.notice = ""
-    finally:
-        session.release(job)
-        if not done:
-            view.unlink(missing_ok=True)
-            kept.unlink(missing_ok=True)
+        undo.pop_all()
     yield session
 
 

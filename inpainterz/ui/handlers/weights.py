@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inpainterz import weights
 from inpainterz.ui.session import Session, Steps
-from inpainterz.ui.work import Job, Stopped
+from inpainterz.ui.work import Job
 
 
 def fetch_weights(session: Session, name: str, job: Job) -> Steps:
@@ -13,17 +13,12 @@ def fetch_weights(session: Session, name: str, job: Job) -> Steps:
     Raises:
         WeightsError: no network, no room, or another file than the one wanted.
     """
-    job.begin("weights", None)
+    with session.working(job, "weights"):
 
-    def told(done: int, total: int | None) -> None:
-        job.note(done, total)
-        job.go_on()
+        def told(done: int, total: int | None) -> None:
+            job.note(done, total)
+            job.go_on()
 
-    try:
         yield session
         weights.fetch(name, progress=told)
-    except Stopped:
-        session.notice = ""
-    finally:
-        session.job = None
     yield session
