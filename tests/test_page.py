@@ -79,7 +79,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             [
                 sys.executable,
                 "-c",
-                "from inpainterz.ui.page import serve; "
+                "from inpainterz.ui.serve import serve; "
                 f"serve(port={port}, ready=lambda address: print('at', address, flush=True))",
             ],
             stdout=out,
@@ -533,7 +533,7 @@ def test_an_assistant_finds_the_endpoints_and_nothing_else(tmp_path: Path) -> No
 import asyncio, sys
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
-from inpainterz.ui.page import serve
+from inpainterz.ui.serve import serve
 
 async def ask(address):
     async with streamablehttp_client(address + "gradio_api/mcp/") as (read, write, _):

@@ -25,7 +25,8 @@ from inpainterz.pipeline import Engines
 from inpainterz.types import Tracked
 from inpainterz.ui import pictures, render, words
 from inpainterz.ui.actions import Actions
-from inpainterz.ui.desk import PUBLIC, Desk, Limits, clean_up
+from inpainterz.ui.desk import PUBLIC, Desk, Limits
+from inpainterz.ui.folder import clean_up
 from inpainterz.ui.handlers import follow, footage, marks
 from inpainterz.ui.session import Session, Work
 from inpainterz.ui.shelf import Shelf
@@ -431,7 +432,7 @@ def test_a_login_has_a_name_and_a_password(
 
 def test_a_taken_port_is_told() -> None:
     pytest.importorskip("gradio")
-    from inpainterz.ui.page import check_port
+    from inpainterz.ui.serve import check_port
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -69,7 +69,7 @@ def serve(
     loaded = EngineArguments(
         segmenter, tracker, inpainter, device, engine_set, engine_option, weights_dir
     ).load()
-    from inpainterz.ui.page import serve as run
+    from inpainterz.ui.serve import serve as run
 
     def ready(address: str) -> None:
         err().print(f"The page is at {address} (Ctrl-C ends it)", markup=False)

@@ -1,9 +1,9 @@
 """The web page. Arrows run down; no module uses one that stands above it, or beside it unarrowed.
 
-page                                          built and served
-guard -> files, endpoints, plain              who comes in: files, programs, the plain page
+serve -> guard -> files                       how it is served; who comes in; files in and out
+serve -> page -> endpoints, plain             what it is built of; for programs; the plain page
 actions                                       what the page's own component may ask
-desk -> shelf                                 everybody's sessions; the engines
+desk -> shelf, folder                         everybody's sessions; engines; temporary files
 handlers/                                     what each event does to a session
     removal -> trial -> follow -> footage
     things, objects -> marks -> footage

@@ -8,36 +8,25 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
 from inpainterz.jobs import lane
 from inpainterz.jobs.lane import Check, Lanes
 from inpainterz.segment.cache import EmbeddingCache
+from inpainterz.ui.folder import hold
 from inpainterz.ui.session import Session, Steps
 from inpainterz.ui.shelf import Shelf
 from inpainterz.ui.words import sentence
 from inpainterz.ui.work import Job
 
 log = logging.getLogger(__name__)
-
-FOLDER_PREFIX = "inpainterz-page-"
-"""What the name of a page's temporary folder begins with."""
-
-ALIVE = "alive"
-"""Name of the file in it that is locked as long as the page lives."""
-
-BEGINNING_SECONDS = 120.0
-"""A folder younger than that may be of a page that just begins."""
 
 LEFT_ALONE_SECONDS = 900.0
 """A session that was left alone so long makes room for a new one when there are too many."""
@@ -97,8 +86,7 @@ class Desk:
             limits: what may be asked.
         """
         self.root, self.shelf, self.limits = root, shelf, limits
-        self._alive = (root / ALIVE).open("ab")
-        _lock(self._alive)
+        self._alive = hold(root)
         self.uploads = root / "uploads"
         self.uploads.mkdir(mode=0o700, exist_ok=True)
         self.segmenting = threading.Lock()
@@ -314,40 +302,3 @@ class Desk:
                 self.sweep()
             except OSError:
                 log.exception("the sweeper of the page failed")
-
-
-def clean_up(parent: Path) -> int:
-    """Delete what pages that were killed left in a folder of temporary files; how many they were.
-
-    A page that lives holds a lock in its folder; one that begins is left alone.
-    """
-    gone = 0
-    for folder in parent.glob(f"{FOLDER_PREFIX}*"):
-        try:
-            state = folder.lstat()
-            mine = stat.S_ISDIR(state.st_mode) and (
-                not hasattr(os, "getuid") or state.st_uid == os.getuid()
-            )
-            if not mine or time.time() - state.st_mtime < BEGINNING_SECONDS:
-                continue
-            with (folder / ALIVE).open("ab") as alive:
-                if not _lock(alive):
-                    continue
-            shutil.rmtree(folder)
-            gone += 1
-        except OSError:
-            continue  # somebody else was faster
-    return gone
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed or the process ends; False: another one holds it."""
-    if os.name != "posix":
-        return True  # Windows itself keeps an open file from being deleted
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
