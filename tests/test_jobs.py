@@ -32,7 +32,6 @@ from inpainterz.jobs import plan as planning
 from inpainterz.jobs import write
 from inpainterz.jobs.folder import folder_for
 from inpainterz.jobs.job import Job
-from inpainterz.jobs.lane import Check, Lanes
 from inpainterz.jobs.order import EngineChoice, Order, options_of
 from inpainterz.jobs.pieces import Piece, PieceReader, PieceWriter, divide, patch_of
 from inpainterz.jobs.scope import Sizes
@@ -40,6 +39,7 @@ from inpainterz.masks import MaskStore
 from inpainterz.outputs import Also
 from inpainterz.pipeline import Engines, FillOptions, Options
 from inpainterz.types import Frame, Inpainted, LabelMap, Mask, Origin, Prompt, Step, Tracked
+from inpainterz.ui.lane import Check, Lanes
 from inpainterz.video.reader import VideoReader
 from inpainterz.video.writer import WriteOptions
 

@@ -3,7 +3,7 @@
 serve -> guard -> files                       how it is served; who comes in; files in and out
 serve -> page -> endpoints, plain             what it is built of; for programs; the plain page
 actions                                       what the page's own component may ask
-desk -> shelf, folder                         everybody's sessions; engines; temporary files
+desk -> lane, shelf, folder                   everybody's sessions; queue, engines, temporary files
 handlers/                                     what each event does to a session
     removal -> trial -> follow -> footage
     things, objects -> marks -> footage

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inpainterz.errors import InpainterzError, InputError, JobNotFound, OptionError
-from inpainterz.jobs import lane
-from inpainterz.jobs.lane import Check, Lanes
 from inpainterz.segment.cache import EmbeddingCache
+from inpainterz.ui import lane
 from inpainterz.ui.folder import hold
+from inpainterz.ui.lane import Check, Lanes
 from inpainterz.ui.session import Session, Steps
 from inpainterz.ui.shelf import Shelf
 from inpainterz.ui.words import sentence

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from inpainterz.errors import InputError, JobNotFound, OptionError, QueueFull
-from inpainterz.jobs.lane import Check, Lanes, Limits
+from inpainterz.ui.lane import Check, Lanes, Limits
 
 ANN, BOB, CID = "ann-7f", "bob-91", "cid-02"
 
