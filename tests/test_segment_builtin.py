@@ -210,6 +210,36 @@ def test_a_click_on_the_head_gives_all_that_moves_with_it(engine: BuiltinSegment
     assert iou(answer.mask, truths[at]) > 0.7
 
 
+def test_what_hardly_moves_is_no_part_of_what_passes_before_it(engine: BuiltinSegmenter) -> None:
+    background, cloth = plate(5, 25), plate(6, 90)
+    standing = ellipse(100, 60, 20, 34)
+
+    def scene(step: int) -> tuple[Image, Mask]:
+        image = background[:, :W].copy()
+        sways = np.roll(standing, round(0.5 * step), 1)
+        image[sways] = np.roll(cloth, round(0.5 * step), 1)[:, :W][sways]
+        passing = ellipse(60 + 3 * step, 62, 20, 34)
+        image[passing] = np.roll(cloth[::-1], 3 * step, 1)[:, :W][passing]
+        return image, passing
+
+    image, passing = scene(0)
+    embedding = engine.embed(image, [scene(step)[0] for step in (1, 2, 3, 4)])
+    answer = engine.segment(embedding, Prompt.of((52, 60))).mask
+    assert iou(answer, passing) > 0.65
+    assert (answer & standing & ~passing).sum() < 0.1 * standing.sum()
+
+
+def test_parts_move_along_with_most_or_as_the_background() -> None:
+    places = np.asarray([(x, y) for x in range(8) for y in range(5)], np.float32)
+    turned = 0.2 * np.stack([-places[:, 1], places[:, 0]], -1)
+    flow = np.asarray([6, 1], np.float32) + turned
+    flow[:9] = 0  # with the background
+    flow[9] = (-5, 4)  # with neither
+    flows = np.stack([flow, 2 * flow], 1)
+    along = moving.along_with(flows, places, np.ones(len(places), np.float32))
+    assert along[:9].max() < -0.8 and along[9] < -0.2 and along[10:].min() > 0.8
+
+
 @pytest.mark.parametrize("size", [8, 12])
 def test_somebody_who_stands_is_not_the_ground_on_which_others_walk(
     engine: BuiltinSegmenter, size: int

@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float32]
 _TRUST = 0.25  # share of corners that follow one homography, below which it says nothing
 _FLOWS = 4  # neighbours followed densely: the most similar ones
 _OVERLAP = 0.2  # share of the frame that a neighbour must show to be of use
+_ROUNDS = 4  # of fitting a common motion
+_LEAST, _HOLD = 1e-6, 0.02  # how strongly its shift, and its turn and zoom, are held back
 _QUANTILE = 0.6  # of the changes to the neighbours, which counts
 
 
@@ -104,6 +106,42 @@ def observe(image: Image, neighbours: Sequence[Image]) -> Motion | None:
     spread = np.sqrt(np.maximum(cv2.blur(own * own, (9, 9)) - mean * mean, 0).sum(-1))
     texture = (spread / float(np.median(units))).astype(np.float32)
     return Motion(change, texture, drift, residual)
+
+
+def along_with(flows: Floats, places: Floats, weights: Floats) -> Floats:
+    """Which parts move as most of them do, which as the background.
+
+    A similarity (shift, turn and zoom) is fitted to the parts in each flow; those that do not
+    follow it count less and less. Turn and zoom are held back: two things that pass each other are
+    no turning one.
+
+    Args:
+        flows: (m, k, 2) flow beyond the background's, in units of its noise, k times.
+        places: (m, 2) of the parts, (x, y).
+        weights: (m,) > 0.
+
+    Returns:
+        (m,) 1 = moves as most do, -1 = as the background, 0 = as neither or as both.
+    """
+    total = float(weights.sum())
+    at = places - np.average(places, axis=0, weights=weights)
+    at /= max(1.0, float(np.sqrt(np.average((at**2).sum(-1), weights=weights))))
+    one, zero = np.ones(len(at), np.float32), np.zeros(len(at), np.float32)
+    x, y = at.T
+    terms = np.concatenate(
+        [np.stack([one, zero, x, -y], -1), np.stack([zero, one, y, x], -1)]
+    )  # (2m, 4)
+    wanted = np.concatenate([flows[..., 0], flows[..., 1]])  # (2m, k)
+    hold = np.diag([_LEAST, _LEAST, _HOLD, _HOLD]) * total
+    counts = weights
+    for _ in range(_ROUNDS):
+        both = np.concatenate([counts, counts])[:, None]
+        model = np.linalg.solve(terms.T @ (both * terms) + hold, terms.T @ (both * wanted))
+        error = ((wanted - terms @ model) ** 2).reshape(2, len(at), -1).sum(0)
+        mean = error.mean(-1)
+        counts = weights / (1 + mean / max(0.5, float(np.median(mean))))
+    still = (flows**2).sum(-1)
+    return np.asarray(((still - error) / (still + error + 1)).mean(-1), np.float32)
 
 
 def background_motion(
