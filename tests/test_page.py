@@ -408,8 +408,11 @@ def test_on_a_phone_a_bad_file_and_a_cancelled_job(
     assert "bad.mp4" in told and "is not a video" in told
     assert "Traceback" not in page.content() and str(server.temp) not in page.content()
 
-    tab.upload(clips.make(tmp_path / "long.mp4", clips.Scene(160, 120, 70, 3)).path)
+    name = "a clip whose name is longer than a phone is wide.mp4"
+    tab.upload(clips.make(tmp_path / name, clips.Scene(160, 120, 70, 3)).path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    right = "[...document.querySelectorAll('.iz-side *')].map(e => e.getBoundingClientRect().right)"
+    assert page.evaluate(f"Math.max(...{right})") <= 390
     tab.check()
     tab.click(*centre(SCENE, 0), touch=True)
     page.click("#track")
