@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz import motion
-from inpainterz.inpaint import movers
+from inpainterz.inpaint import movers, passing
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.motion import Homography
 from inpainterz.types import Flow, Frame, Image, Mask
@@ -56,6 +56,8 @@ class Record:
     """(h, w) motion against the camera; `STRAY` = as much as parallax may explain."""
     moving: npt.NDArray[np.uint8] | None = None
     """(h, w) 255 = belongs to something that moves on its own."""
+    settled: bool = False
+    """Whether that was told from frames further away too."""
     evidence: npt.NDArray[np.float16] | None = None
     """(h, w) evidence for that, see `movers`, negative = against."""
     told: npt.NDArray[np.uint8] | None = None
@@ -220,8 +222,8 @@ class Window:
                 found, trust = motion.global_motion(
                     record.small,
                     before.small,
-                    ignore_a=np.asarray(record.blocked | (self.moving(index) > 0)),
-                    ignore_b=np.asarray(before.blocked | (self.moving(index - LEAP) > 0)),
+                    ignore_a=np.asarray(record.blocked | (self._by_flow(index) > 0)),
+                    ignore_b=np.asarray(before.blocked | (self._by_flow(index - LEAP) > 0)),
                     guess=guess,
                     patch_px=PATCH,
                 )
@@ -342,11 +344,62 @@ class Window:
 
     def moving(self, index: int) -> npt.NDArray[np.uint8]:
         """(h, w) 255 where pixels of record `index` belong to what moves on its own."""
+        if not self.records[index].settled and len(self.records) > index + max(passing.LAGS):
+            self.settle(index)
+        return self._by_flow(index)
+
+    def _by_flow(self, index: int) -> npt.NDArray[np.uint8]:
+        """The same as far as it is known by now."""
         found = self.records[index].moving
         if found is None:
             self.measure()
             found = self.records[index].moving
         return np.zeros_like(self.records[index].small) if found is None else found
+
+    def settle(self, index: int) -> None:
+        """Tell what moves in record `index` from all that the window shows, once."""
+        record = self.records[index]
+        if record.settled:
+            return
+        record.settled = True
+        self.measure()
+        if record.moving is None:
+            return
+        w, h = self.small_size
+        size = ((w + 1) // 2, (h + 1) // 2)
+        found = passing.passing(*_halved(record, size), self._aligned(index, size))
+        if not found.any():
+            return
+        found = cv2.resize(found.astype(np.uint8), self.small_size) > 0
+        moves = (record.moving > 0) | (self.stray(index) >= STRAY)
+        new = passing.whole(np.asarray(found), np.asarray(moves)).astype(np.uint8) * 255
+        record.moving = np.maximum(record.moving, new)
+        assert record.told is not None
+        record.told = np.maximum(record.told, new)
+
+    def _aligned(self, index: int, size: tuple[int, int]) -> Iterator[tuple[Image, Image]]:
+        """The pictures (h, w, 3) of records around, brought onto `index`, and what they show."""
+        shrink = np.diag([size[0] / self.size[1], size[1] / self.size[0], 1.0])
+        ways: dict[int, Homography] = {}
+        for step in (-1, 1):
+            for j, matrix in self.camera(index, step):
+                if abs(j - index) > max(passing.LAGS):
+                    break
+                ways[j] = shrink @ matrix @ np.linalg.inv(shrink)
+        linear, nearest = (
+            kind | cv2.WARP_INVERSE_MAP for kind in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)
+        )
+        for lag in passing.LAGS:
+            if index + lag not in ways:
+                continue
+            matrix = ways[index + lag]
+            picture, free = _halved(self.records[index + lag], size)
+            picture = np.asarray(
+                cv2.warpPerspective(
+                    picture, matrix, size, flags=linear, borderMode=cv2.BORDER_REPLICATE
+                )
+            )
+            yield picture, np.asarray(cv2.warpPerspective(free, matrix, size, flags=nearest))
 
     def rim(self, index: int, box: Box) -> Mask:
         """(h, w) the pixels of a box beside the hole, where no motion was measured."""
@@ -383,6 +436,13 @@ class Window:
             at = np.asarray(project(link, at) + moved, np.float32)
             index += step
             yield index, at
+
+
+def _halved(record: Record, size: tuple[int, int]) -> tuple[Image, npt.NDArray[np.uint8]]:
+    """A record's picture (h, w, 3) at a smaller size, and 1 where it shows no hole."""
+    picture = cv2.resize(record.colours, size, interpolation=cv2.INTER_AREA)
+    blocked = cv2.resize(record.blocked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(picture, np.uint8), np.asarray(1 - blocked, np.uint8)
 
 
 def _residual_flow(a: Record, b: Record, camera: Flow, fast: bool = False) -> Flow:

@@ -313,6 +313,7 @@ class _Shot:
 def _look(window: Window, index: int, margin_px: int) -> _Known:
     """What a window tells of one of its records."""
     record = window.records[index]
+    window.settle(index)
     moving = window.moving(index)
     follows = window.records[index - 1].frame.index if index > 0 else None
     boxes = background.boxes(record.hole, margin_px) if record.hole.any() else []

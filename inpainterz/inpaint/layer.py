@@ -26,6 +26,19 @@ ENOUGH = 1000
 DAMPING = 0.5
 """How much of a small difference to the frame before is taken for noise of the choice."""
 
+CHANGED = 25.0
+"""What was invented is made anew where the picture around it changed by so many levels."""
+
+MOST_CHANGE = 60.0
+"""A larger change says no more than this."""
+
+ODD_SPREAD = 2.5
+"""It is made anew, too, where it is so many times as far from a smooth continuation of its
+surroundings as they vary,"""
+
+ODD_LEVELS = 12.0
+"""and so many levels."""
+
 
 @dataclass(eq=False)
 class Layer:
@@ -94,11 +107,7 @@ def refill(
         (h, w, 3) float32.
     """
     target = layer.image[box.slices].astype(np.float32)
-    outside = layer.known[box.slices]
-    # behind what stands in front of this layer beside the hole, only the past can tell
-    aside = ~hole & ~outside & before.valid
-    target = np.where(aside[..., None], before.pixels, target)
-    known = outside | aside
+    known = layer.known[box.slices].copy()
     trust = choice.trust[..., None]
     invented = _invent(target, hole & wanted, known, choice, before)
     fill = np.asarray(choice.pixels * trust + invented * (1 - trust), np.float32)
@@ -118,6 +127,9 @@ def _invent(target: Floats, wanted: Mask, outside: Mask, choice: Choice, before:
     pixels = np.where(seen[..., None], choice.pixels, target).astype(np.float32)
     keep = before.valid & wanted & ~known
     if keep.any():
+        keep &= _change(pixels, before, np.asarray(known & before.valid)) < CHANGED
+        keep &= ~_odd(pixels, before.pixels, known)
+    if keep.any():
         # its texture stays, its level follows what is around it now
         step = np.clip(pixels - before.pixels, -40, 40).astype(np.float32)
         step = diffuse(step, np.asarray(known & before.valid))
@@ -134,6 +146,35 @@ def _invent(target: Floats, wanted: Mask, outside: Mask, choice: Choice, before:
         crop = np.s_[:, :]
     pixels[crop] = complete(pixels[crop], np.asarray(left[crop]), np.asarray(known[crop]))
     return pixels
+
+
+def _change(pixels: Floats, before: Carried, both: Mask) -> Floats:
+    """(h, w) levels by which what is known has changed around each pixel since the frame before.
+
+    What was invented beside something that has gone away was made of it, and goes with it.
+    """
+    weight = cv2.blur(both.astype(np.float32), (5, 5))
+    gap = np.where(both[..., None], pixels - before.pixels, 0).astype(np.float32)
+    mean = np.abs(cv2.blur(gap, (5, 5))).max(-1) / np.maximum(weight, 1e-3)
+    return diffuse(np.minimum(mean, MOST_CHANGE).astype(np.float32), both)
+
+
+def _odd(pixels: Floats, invented: Floats, known: Mask) -> Mask:
+    """(h, w) where what was invented is far from what is known around now, by its own measure.
+
+    It may be far from a smooth continuation of its surroundings as they themselves vary: a tuft
+    belongs on a meadow, not in the sky.
+    """
+    side = (9, 9)
+    weight = np.maximum(cv2.blur(known.astype(np.float32), side), 1e-3)[..., None]
+    around = np.where(known[..., None], pixels, 0).astype(np.float32)
+    mean = cv2.blur(around, side) / weight
+    variance = np.maximum(cv2.blur(around * around, side) / weight - mean**2, 0)
+    spread = np.sqrt(variance.max(-1))
+    smooth = diffuse(np.dstack([around, spread]).astype(np.float32), known)
+    gap = np.abs(cv2.blur(invented, (3, 3)) - smooth[..., :3]).max(-1)
+    odd = (gap > ODD_SPREAD * smooth[..., 3] + ODD_LEVELS) & ~known
+    return np.asarray(cv2.dilate(odd.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
 
 
 def levels(values: Floats) -> Image:

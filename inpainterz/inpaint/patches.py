@@ -25,6 +25,10 @@ SIDE = 7
 GUIDE = 1.0
 """How much a patch's middle must look like the smooth fill, beside looking like its neighbours."""
 
+ROUNDS = 2
+"""So often at a scale patches are looked for and put together, and as often each search goes on;
+twice as many of either are no closer to the truth."""
+
 Places = npt.NDArray[np.intp]
 """(n, 2) row and column."""
 
@@ -94,8 +98,9 @@ def complete(pixels: Floats, hole: Mask, known: Mask, *, work_px: int = 4000) ->
             break
         guess = _onto(guess, allowed, sources, rng)
         fine = len(targets) > work_px
-        for _ in range(1 if fine else 4):
-            places = _search(filled, guide, targets, guess, allowed, rng, 1 if fine else 3)
+        rounds = 1 if fine else ROUNDS
+        for _ in range(rounds):
+            places = _search(filled, guide, targets, guess, allowed, rng, rounds)
             filled = _vote(filled, m, targets, places)
             guess = places
         current, previous = filled, m
