@@ -65,6 +65,15 @@ LEAST_GHOSTS = 3
 ENOUGH = 4
 """From so many frames on that show a spot, the one that differs most is left out."""
 
+DIFFERENT = 20.0
+"""What lies so many grey levels outside of what other frames show is something else."""
+
+PLAY = (0, 1, 2)
+"""Alignment may be off by so many pixels; the least of these is taken at which..."""
+
+MISTAKEN = 0.002
+"""... at most this share of the still surroundings seems to be something else."""
+
 MEMORY = 48
 """What belonged to an object in so many frames before says what may belong to it now..."""
 
@@ -433,20 +442,20 @@ def _left_out(
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
     compared = (~hidden[..., 0]).sum(0) >= 2
-    differs = compared & (_outside(here.image, *_usual(stacked, hidden)) > 20)
     near = _disc(expected, reach)
+    far = compared & ~_disc(near, reach)
+    differs, surely = (compared & d for d in _differs(here.image, *_usual(stacked, hidden), far))
     strangers = _strangers(here, differs, past)
     ring = _disc(near, reach) & ~near & compared & ~strangers
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
         # the camera's motion does not explain the surroundings, or too much of the object is there
-        rest = compared & ~_disc(near, reach)
-        if len(beside) < 2 or (differs & rest).sum() > 0.1 * rest.sum():
-            return None, _ghosts(here, here.mask, stays, differs, compared, reach)
+        if len(beside) < 2 or (differs & far).sum() > 0.1 * far.sum():
+            return None, _ghosts(here, here.mask, stays, surely, compared, reach)
         missed = _as_beside(here, differs & ~strangers, beside, reach)
         known = np.asarray(here.mask | missed)
         _remember(past, here, known)
         return missed if missed.any() else None, _ghosts(
-            here, known, stays, differs, compared, reach
+            here, known, stays, surely, compared, reach
         )
     missed = _missed(here, differs & ~strangers, gaps)
     known = here.mask | missed
@@ -458,7 +467,7 @@ def _left_out(
         added = np.zeros_like(known)
     added |= missed
     known = np.asarray(here.mask | added)
-    ghosts = _ghosts(here, known, stays, differs, compared, reach)
+    ghosts = _ghosts(here, known, stays, surely, compared, reach)
     return added if added.any() else None, ghosts
 
 
@@ -655,18 +664,40 @@ def _aligned(here: _Small, other: _Small, reach: int) -> npt.NDArray[np.float32]
     return np.asarray(sample, np.float32)
 
 
-def _outside(
-    image: Image, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """How far each pixel lies outside what the other frames show within two pixels of its place.
+def _differs(
+    image: Image, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], far: Mask
+) -> tuple[Mask, Mask]:
+    """What is not as the other frames show it, (h, w), and that with the most play.
 
-    Two pixels forgive the parallax of what is not as far away as most of the background.
+    Play forgives poor alignment and the parallax of what is not as far away as most of the
+    background, but on a patterned ground whatever is as dark as some of it passes for ground: so
+    no more is given than the surroundings need.
+
+    Args:
+        image: (h, w, 3).
+        low, high: (h, w, 3) from `_usual`.
+        far: (h, w) the surroundings: known, and away from the objects.
+    """
+    square = np.ones((3, 3), np.uint8)
+    found = [_outside(image, low, high, play) > DIFFERENT for play in PLAY]
+    solid = [cv2.morphologyEx(f.astype(np.uint8), cv2.MORPH_OPEN, square) > 0 for f in found]
+    still = far & ~_disc(solid[-1], 4 * PLAY[-1])  # without others that move
+    for differs, pieces in zip(found, solid, strict=True):
+        if (pieces & still).sum() <= MISTAKEN * still.sum():
+            return np.asarray(differs), np.asarray(found[-1])
+    return np.asarray(found[-1]), np.asarray(found[-1])
+
+
+def _outside(
+    image: Image, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], play: int
+) -> npt.NDArray[np.float32]:
+    """How far each pixel lies outside what the other frames show within `play` px of its place.
 
     Returns:
         (h, w) float32, grey levels of the worst channel; 0 and less = inside.
     """
     soft = cv2.GaussianBlur(image, (3, 3), 0).astype(np.float32)
-    around = np.ones((5, 5), np.uint8)
+    around = np.ones((2 * play + 1, 2 * play + 1), np.uint8)
     return np.asarray(
         np.maximum(soft - cv2.dilate(high, around), cv2.erode(low, around) - soft).max(-1),
         np.float32,

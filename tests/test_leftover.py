@@ -54,6 +54,25 @@ def test_the_foot_is_added(pan: float) -> None:
     assert spilled < 0.05
 
 
+@pytest.mark.parametrize("pan", [0.0, 0.8])
+def test_a_foot_of_a_colour_that_the_ground_has_is_added(pan: float) -> None:
+    """The ground is as dark two pixels further; only where the picture is aligned well it shows."""
+    nothing = np.zeros(SIZE, bool)
+    items = []
+    for frame in _frames(pan=pan):
+        whole, body = _walker(frame.index)
+        foot = whole & ~body
+        frame.image[foot] = (125, 125, 125)
+        items.append((frame, body, nothing))
+    missed, spilled = [], []
+    for done in complete(items):
+        whole, body = _walker(done.frame.index)
+        missed.append((whole & ~done.mask).sum() / (whole & ~body).sum())
+        spilled.append((done.mask & ~whole).sum() / whole.sum())
+    assert np.mean(missed) < 0.45
+    assert np.mean(spilled) < 0.05
+
+
 def test_another_one_of_the_same_colour_that_passed_there_does_not_hide_the_foot() -> None:
     """It came the other way: in one of the frames compared it stands where the foot is now."""
     nothing = np.zeros(SIZE, bool)
