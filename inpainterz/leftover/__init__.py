@@ -20,13 +20,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from inpainterz import motion
+from inpainterz.leftover.compared import (
+    Sides,
+    Small,
+    aligned,
+    box_of,
+    differing,
+    disc,
+    kernel,
+    reduced,
+    usual,
+)
+from inpainterz.leftover.past import MEMORY, Past, remember, strangers_in
 from inpainterz.types import Frame, Image, LabelMap, Mask
 
 OFFSETS = (-23, -16, -9, 9, 16, 23)
@@ -34,9 +46,6 @@ OFFSETS = (-23, -16, -9, 9, 16, 23)
 
 LOOKAHEAD = max(OFFSETS)
 """How many frames are taken in beyond the one that comes out."""
-
-SIDE_PX = 640
-"""The comparison is made with the longer side reduced to this."""
 
 REACH = 0.2
 """How far from the mask is looked, in square roots of its area."""
@@ -62,72 +71,8 @@ GHOST_REACH = 8
 LEAST_GHOSTS = 3
 """In so many of them it has one: one frame alone is mistaken easily."""
 
-ENOUGH = 4
-"""From so many frames on that show a spot, the one that differs most is left out."""
-
-DIFFERENT = 20.0
-"""What lies so many grey levels outside of what other frames show is something else."""
-
-PLAY = (0, 1, 2)
-"""Alignment may be off by so many pixels; the least of these is taken at which..."""
-
-MISTAKEN = 0.002
-"""... at most this share of the still surroundings seems to be something else."""
-
-MEMORY = 48
-"""What belonged to an object in so many frames before says what may belong to it now..."""
-
-LASTING = 0.3
-"""... where it did in this share of them; what something else that passes covers it seldom did."""
-
-LACKING = 1.2
-"""A mask lacks something where it usually was so many times as large."""
-
-ALIKE = 1.6
-"""Masks whose sizes differ by more than so many times are not compared."""
-
-LEAST_MEMORY = 4
-"""From so many remembered frames on."""
-
-STRANGER = 0.15
-"""What never belonged to an object and is at least this share of its mask is something else."""
-
 COLOUR_REACH = 12.0
 """How far a pixel's colour may be from one that the object has thereabouts, CIE Lab."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Small:
-    """One frame at the size of the comparison."""
-
-    index: int
-    shot: int
-    image: Image
-    grey: npt.NDArray[np.uint8]
-    labels: LabelMap
-    areas: dict[int, int]
-    """Object id -> pixels, of the objects that are there."""
-
-    @property
-    def mask(self) -> Mask:
-        return np.asarray(self.labels > 0)
-
-
-Sides: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels of the source."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Past:
-    """What belonged to the objects in an earlier frame, or seemed to."""
-
-    index: int
-    shot: int
-    reached: npt.NDArray[np.uint8]
-    """(h, w) 0 or 1, a little more than that."""
-    anchors: dict[int, npt.NDArray[np.float64]]
-    """Object id -> see `_anchors`."""
-    areas: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +124,11 @@ def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Complete
     Yields:
         The same frames with their completed masks, `LOOKAHEAD` frames late.
     """
-    window: deque[_Small] = deque()
-    waiting: deque[tuple[Frame, Mask, Mask, _Small]] = deque()
-    past: deque[_Past] = deque(maxlen=MEMORY // 2)  # every second frame
+    window: deque[Small] = deque()
+    waiting: deque[tuple[Frame, Mask, Mask, Small]] = deque()
+    past: deque[Past] = deque(maxlen=MEMORY // 2)  # every second frame
     for frame, labels, keep in items:
-        small = _reduced(frame, labels)
+        small = reduced(frame, labels)
         window.append(small)
         waiting.append((frame, np.asarray(labels > 0), keep, small))
         if len(waiting) > LOOKAHEAD:
@@ -194,29 +139,13 @@ def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Complete
         yield _completed(*waiting.popleft(), window, past)
 
 
-def _reduced(frame: Frame, labels: LabelMap) -> _Small:
-    height, width = labels.shape
-    scale = min(1.0, SIDE_PX / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = (
-        frame.image if scale == 1 else cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-    )
-    small = labels.astype(np.uint8)
-    if scale < 1:
-        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    image = np.asarray(image, np.uint8)
-    counts = np.bincount(small.ravel(), minlength=1)
-    areas = {int(k): int(counts[k]) for k in np.flatnonzero(counts) if k}
-    return _Small(frame.index, frame.shot, image, motion.grey(image), small, areas)
-
-
 def _completed(
     frame: Frame,
     mask: Mask,
     keep: Mask,
-    small: _Small,
-    window: Iterable[_Small],
-    past: deque[_Past],
+    small: Small,
+    window: Iterable[Small],
+    past: deque[Past],
 ) -> Completed:
     if mask.all() or min(small.labels.shape) < 32:
         return Completed(frame, mask, keep)
@@ -255,18 +184,12 @@ def _places(labels: LabelMap) -> list[Place]:
     found = []
     for label in np.unique(labels[labels > 0]):
         own = np.asarray(labels == label)
-        joint = _disc(own, max(2, round(0.1 * float(np.sqrt(own.sum())))))
+        joint = disc(own, max(2, round(0.1 * float(np.sqrt(own.sum())))))
         total, parts = cv2.connectedComponents(joint.astype(np.uint8))
         found += [
-            Place(int(label), _box_of(np.asarray(own & (parts == part))))
-            for part in range(1, total)
+            Place(int(label), box_of(np.asarray(own & (parts == part)))) for part in range(1, total)
         ]
     return found
-
-
-def _box_of(mask: Mask) -> Sides:
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def boxed(items: Iterable[Completed]) -> Iterator[Completed]:
@@ -351,7 +274,7 @@ class _Gap:
         return out
 
 
-def _gaps(here: _Small, shot: list[_Small]) -> list[_Gap]:
+def _gaps(here: Small, shot: list[Small]) -> list[_Gap]:
     """The objects of a frame that have to be looked for, see `_Gap`."""
     found = []
     for label in sorted({label for o in shot for label in o.areas}):
@@ -368,7 +291,7 @@ def _gaps(here: _Small, shot: list[_Small]) -> list[_Gap]:
     return found
 
 
-def _between(here: _Small, before: _Small, after: _Small, label: int) -> _Gap | None:
+def _between(here: Small, before: Small, after: Small, label: int) -> _Gap | None:
     """Where an object should be by the frames before and after that show it whole."""
     height, width = here.grey.shape
     shapes, centres = [], []
@@ -401,7 +324,7 @@ def _between(here: _Small, before: _Small, after: _Small, label: int) -> _Gap | 
         own = (float(columns.mean()), float(rows.mean()))
         place = _placed(np.stack([columns, rows], -1), own, size)
         colours.append(np.concatenate([_lab(other.image)[rows, columns], place], -1)[::2])
-    return _Gap(_disc(support > 0, max(2, round(0.12 * size))), tuple(colours), (x, y), size)
+    return _Gap(disc(support > 0, max(2, round(0.12 * size))), tuple(colours), (x, y), size)
 
 
 def _lab(image: Image) -> npt.NDArray[np.float32]:
@@ -417,12 +340,12 @@ def _placed(
 
 
 def _left_out(
-    here: _Small,
+    here: Small,
     stays: Mask,
-    others: list[_Small],
-    beside: list[_Small],
+    others: list[Small],
+    beside: list[Small],
     gaps: list[_Gap],
-    past: deque[_Past],
+    past: deque[Past],
 ) -> tuple[Mask | None, list[Ghost]]:
     """The part of the objects beside their masks, None: nothing; and their ghosts; both at the size
     of the comparison.
@@ -434,7 +357,7 @@ def _left_out(
     reach = round(max(REACH * float(np.sqrt(expected.sum())), LEAST_REACH * diagonal))
     samples = []
     for other in others:
-        sample = _aligned(here, other, reach)
+        sample = aligned(here, other, reach)
         if sample is not None:
             samples.append(sample)
     if len(samples) < 2:
@@ -442,26 +365,26 @@ def _left_out(
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
     compared = (~hidden[..., 0]).sum(0) >= 2
-    near = _disc(expected, reach)
-    far = compared & ~_disc(near, reach)
-    differs, surely = (compared & d for d in _differs(here.image, *_usual(stacked, hidden), far))
-    strangers = _strangers(here, differs, past)
-    ring = _disc(near, reach) & ~near & compared & ~strangers
+    near = disc(expected, reach)
+    far = compared & ~disc(near, reach)
+    differs, surely = (compared & d for d in differing(here.image, *usual(stacked, hidden), far))
+    strangers = strangers_in(here, differs, past)
+    ring = disc(near, reach) & ~near & compared & ~strangers
     if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
         # the camera's motion does not explain the surroundings, or too much of the object is there
         if len(beside) < 2 or (differs & far).sum() > 0.1 * far.sum():
             return None, _ghosts(here, here.mask, stays, surely, compared, reach)
         missed = _as_beside(here, differs & ~strangers, beside, reach)
         known = np.asarray(here.mask | missed)
-        _remember(past, here, known)
+        remember(past, here, known)
         return missed if missed.any() else None, _ghosts(
             here, known, stays, surely, compared, reach
         )
     missed = _missed(here, differs & ~strangers, gaps)
     known = here.mask | missed
-    near = _disc(known, reach)
+    near = disc(known, reach)
     wanted = np.asarray(differs & near & ~known)
-    _remember(past, here, known | _touching(wanted, known))
+    remember(past, here, known | _touching(wanted, known))
     added = _touching(wanted & ~strangers, known)
     if added.sum() > MOST_ADDED * known.sum():
         added = np.zeros_like(known)
@@ -469,11 +392,6 @@ def _left_out(
     known = np.asarray(here.mask | added)
     ghosts = _ghosts(here, known, stays, surely, compared, reach)
     return added if added.any() else None, ghosts
-
-
-def _margin(small: _Small) -> int:
-    """How far a limb may be from where it was remembered, px."""
-    return max(2, round(0.08 * float(np.sqrt(small.mask.sum()))))
 
 
 def _touching(wanted: Mask, known: Mask) -> Mask:
@@ -484,67 +402,7 @@ def _touching(wanted: Mask, known: Mask) -> Mask:
     return np.asarray(np.isin(parts, touching[touching > 0]) & (solid > 0))
 
 
-def _strangers(here: _Small, differs: Mask, past: Iterable[_Past]) -> Mask:
-    """(h, w) what is not as in other frames and is no part of the objects, but passes them."""
-    strange = np.zeros_like(here.mask)
-    if not here.mask.any():
-        return strange
-    share = _support(here, past)
-    if share is None:
-        return strange
-    unknown = (differs & ~here.mask & (share < LASTING)).astype(np.uint8)
-    unknown = cv2.morphologyEx(unknown, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    _, parts, facts, _ = cv2.connectedComponentsWithStats(unknown)
-    large = facts[:, cv2.CC_STAT_AREA] >= STRANGER * here.mask.sum()
-    large[0] = False
-    strange = np.asarray(large[parts])
-    # what is remembered reaches a little beyond the object
-    return np.asarray(_disc(strange, _margin(here) + 1) & differs & ~here.mask)
-
-
-def _support(here: _Small, past: Iterable[_Past]) -> npt.NDArray[np.float32] | None:
-    """(h, w) in what share of earlier frames a spot beside an object belonged to it; None: they are
-    too few.
-    """
-    best = np.zeros(here.mask.shape, np.float32)
-    for label, now in _anchors(here).items():
-        area = here.areas[label]
-        earlier = [p for p in past if p.shot == here.shot and label in p.anchors]
-        earlier = [p for p in earlier if 1 / ALIKE < p.areas[label] / area < ALIKE]
-        if len(earlier) < LEAST_MEMORY:
-            return None
-        # which end of it a mask lacks is not known, so each of them is tried
-        lacks = float(np.median([p.areas[label] for p in earlier])) > LACKING * area
-        for k in range(len(now) if lacks else 1):
-            share = np.zeros_like(best)
-            for p in earlier:
-                x, y = now[k] - p.anchors[label][k]
-                shift = np.asarray([[1, 0, round(x)], [0, 1, round(y)]], np.float64)
-                share += cv2.warpAffine(p.reached, shift, best.shape[::-1], flags=cv2.INTER_NEAREST)
-            np.maximum(best, share / len(earlier), out=best)
-    return best
-
-
-def _anchors(small: _Small) -> dict[int, npt.NDArray[np.float64]]:
-    """Object id -> (5, 2) the middle of its mask and the corners of the box around it, x and y."""
-    found = {}
-    for label in small.areas:
-        own = np.asarray(small.labels == label)
-        x0, y0, x1, y1 = _box_of(own)
-        moments = cv2.moments(own.astype(np.uint8), binaryImage=True)
-        middle = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
-        found[label] = np.asarray([middle, (x0, y0), (x1, y0), (x0, y1), (x1, y1)], np.float64)
-    return found
-
-
-def _remember(past: deque[_Past], here: _Small, known: Mask) -> None:
-    if past and here.index - past[-1].index < 2:
-        return
-    reached = _disc(known, _margin(here)).astype(np.uint8)
-    past.append(_Past(here.index, here.shot, reached, _anchors(here), here.areas))
-
-
-def _missed(here: _Small, differs: Mask, gaps: list[_Gap]) -> Mask:
+def _missed(here: Small, differs: Mask, gaps: list[_Gap]) -> Mask:
     """(h, w) what is where objects should be, looks like them and is not as in other frames."""
     missed = np.zeros_like(here.mask)
     for gap in gaps:
@@ -553,7 +411,7 @@ def _missed(here: _Small, differs: Mask, gaps: list[_Gap]) -> Mask:
     return np.asarray(cv2.morphologyEx(soft, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0)
 
 
-def _as_beside(here: _Small, differs: Mask, beside: list[_Small], reach: int) -> Mask:
+def _as_beside(here: Small, differs: Mask, beside: list[Small], reach: int) -> Mask:
     """(h, w) what has the place and colours of objects by the frames just before and after.
 
     Args:
@@ -573,36 +431,13 @@ def _as_beside(here: _Small, differs: Mask, beside: list[_Small], reach: int) ->
         missed = cv2.morphologyEx(missed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         if missed.any():
             own = missed | (here.labels == label).astype(np.uint8)
-            missed |= cv2.morphologyEx(own, cv2.MORPH_CLOSE, _kernel(reach)) * alike
+            missed |= cv2.morphologyEx(own, cv2.MORPH_CLOSE, kernel(reach)) * alike
         found |= cv2.morphologyEx(missed, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0
     return np.asarray(found & ~here.mask)
 
 
-def _usual(
-    samples: npt.NDArray[np.float32], hidden: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The lowest and the highest of what frames show, without one that stands out.
-
-    Args:
-        samples: (S, h, w, 3), S >= 2.
-        hidden: (S, h, w, 3) where a sample says nothing.
-    """
-    count = (~hidden[..., :1]).sum(0)
-    low = np.full((2, *samples.shape[1:]), np.inf, np.float32)
-    high = -low
-    for sample, unseen in zip(samples, hidden, strict=True):
-        upper = np.where(unseen, np.float32(np.inf), sample)
-        lower = np.where(unseen, np.float32(-np.inf), sample)
-        low[1] = cv2.min(low[1], cv2.max(low[0], upper))
-        low[0] = cv2.min(low[0], upper)
-        high[1] = cv2.max(high[1], cv2.min(high[0], lower))
-        high[0] = cv2.max(high[0], lower)
-    many = count >= ENOUGH
-    return np.where(many, low[1], low[0]), np.where(many, high[1], high[0])
-
-
 def _ghosts(
-    here: _Small, known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int
+    here: Small, known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int
 ) -> list[Ghost]:
     """What moves along with objects beside their completed masks.
 
@@ -618,7 +453,7 @@ def _ghosts(
     """
     left = (differs & ~known & ~stays).astype(np.uint8)
     left = cv2.morphologyEx(left, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    outside = left * ~_disc(known, max(2, reach // 3))
+    outside = left * ~disc(known, max(2, reach // 3))
     total, parts = cv2.connectedComponents(
         cv2.morphologyEx(left | known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     )
@@ -630,7 +465,7 @@ def _ghosts(
     for part in range(1, total):
         if own[part] and ghost[part] >= max(12, GHOST * own[part]):
             whole = np.asarray(parts == part)
-            x0, y0, x1, y1 = _box_of(whole)
+            x0, y0, x1, y1 = box_of(whole)
             boxes[int(y0) : int(y1), int(x0) : int(x1)] = True
             pad = max(2.0, GHOST_PAD * max(y1 - y0, x1 - x0))
             for place in places:
@@ -643,71 +478,3 @@ def _ghosts(
     if (differs & rest).sum() > 0.1 * rest.sum():
         return []  # the camera's motion does not explain the picture
     return found
-
-
-def _aligned(here: _Small, other: _Small, reach: int) -> npt.NDArray[np.float32] | None:
-    """Another frame as `here` would see it, (h, w, 3) float32, NaN where its own mask hides it."""
-    hidden = _disc(other.mask, reach)
-    matrix, trust = motion.global_motion(
-        here.grey, other.grey, ignore_a=_disc(here.mask, reach), ignore_b=hidden, features=300
-    )
-    if trust < 0.4:
-        return None
-    height, width = here.grey.shape
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    image = np.asarray(cv2.warpPerspective(other.image, matrix, (width, height), flags=flags))
-    free = cv2.warpPerspective(
-        np.where(hidden, 0, 255).astype(np.uint8), matrix, (width, height), flags=flags
-    )
-    sample = image.astype(np.float32)
-    sample[free < 255] = np.nan
-    return np.asarray(sample, np.float32)
-
-
-def _differs(
-    image: Image, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], far: Mask
-) -> tuple[Mask, Mask]:
-    """What is not as the other frames show it, (h, w), and that with the most play.
-
-    Play forgives poor alignment and the parallax of what is not as far away as most of the
-    background, but on a patterned ground whatever is as dark as some of it passes for ground: so
-    no more is given than the surroundings need.
-
-    Args:
-        image: (h, w, 3).
-        low, high: (h, w, 3) from `_usual`.
-        far: (h, w) the surroundings: known, and away from the objects.
-    """
-    square = np.ones((3, 3), np.uint8)
-    found = [_outside(image, low, high, play) > DIFFERENT for play in PLAY]
-    solid = [cv2.morphologyEx(f.astype(np.uint8), cv2.MORPH_OPEN, square) > 0 for f in found]
-    still = far & ~_disc(solid[-1], 4 * PLAY[-1])  # without others that move
-    for differs, pieces in zip(found, solid, strict=True):
-        if (pieces & still).sum() <= MISTAKEN * still.sum():
-            return np.asarray(differs), np.asarray(found[-1])
-    return np.asarray(found[-1]), np.asarray(found[-1])
-
-
-def _outside(
-    image: Image, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32], play: int
-) -> npt.NDArray[np.float32]:
-    """How far each pixel lies outside what the other frames show within `play` px of its place.
-
-    Returns:
-        (h, w) float32, grey levels of the worst channel; 0 and less = inside.
-    """
-    soft = cv2.GaussianBlur(image, (3, 3), 0).astype(np.float32)
-    around = np.ones((2 * play + 1, 2 * play + 1), np.uint8)
-    return np.asarray(
-        np.maximum(soft - cv2.dilate(high, around), cv2.erode(low, around) - soft).max(-1),
-        np.float32,
-    )
-
-
-def _disc(mask: Mask, radius: int) -> Mask:
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), _kernel(radius)) > 0)
-
-
-def _kernel(radius: int) -> npt.NDArray[np.uint8]:
-    size = (2 * radius + 1, 2 * radius + 1)
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size), np.uint8)
