@@ -11,6 +11,21 @@ from inpainterz.types import Flow, Image, Mask
 Homography = npt.NDArray[np.float64]
 """(3, 3) float64, maps (x, y, 1) of one image to the other's."""
 
+Points = npt.NDArray[np.float32]
+"""(n, 2) float32 x and y, or (n,) a number of each."""
+
+NEAR_PX = 1.5
+"""A point follows a homography that misses its end by no more."""
+
+NOISE_PX = 0.5
+"""By so much a tracked point is off."""
+
+DOUBTED = 0.65
+"""Where fewer points follow a homography, a plainer motion is looked for."""
+
+SLIGHT = 0.015
+"""Longer sides of the picture by which noise may bend it; a scene in depth bends more."""
+
 
 def grey(image: Image) -> npt.NDArray[np.uint8]:
     """(H, W, 3) RGB to (H, W) luma, uint8."""
@@ -100,7 +115,10 @@ def global_motion(
     """The homography from a to b that most of the background follows, and its share of inliers.
 
     Corners are tracked by pyramidal Lucas-Kanade, checked forward and backward, and fitted with
-    MAGSAC; where too few agree, the identity with trust 0 is returned.
+    MAGSAC; where too few agree, the identity with trust 0 is returned. Where few follow it and it
+    bends the picture little, a similarity is fitted too, and the better one taken by what it misses
+    and how many numbers it needs (as in Torr, An Assessment of Information Criteria for Motion
+    Model Selection, CVPR 1997).
 
     Args:
         a, b: (H, W) uint8 luma, one size.
@@ -130,10 +148,48 @@ def global_motion(
         keep &= ~ignore_b[y, x]
     if keep.sum() < 12:
         return nothing
-    found, inliers = cv2.findHomography(start[keep], end[keep], cv2.USAC_MAGSAC, 1.5)
+    start, end = start[keep], end[keep]
+    found, inliers = cv2.findHomography(start, end, cv2.USAC_MAGSAC, NEAR_PX)
     if found is None:
         return nothing
-    return np.asarray(found, np.float64), float(inliers.mean())
+    trust = float(inliers.mean())
+    if trust < DOUBTED and guess is None:
+        plain = _similarity(start, end)
+        if plain is not None and _bend(found, a.shape) < SLIGHT * max(a.shape):
+            # eight numbers follow the noise where few points agree; four do so less
+            miss, plain_miss = (_miss(matrix, start, end) for matrix in (found, plain))
+            cost, plain_cost = (
+                np.minimum(rest / NOISE_PX**2, 9).sum() / 2 + unknowns * np.log(len(start))
+                for rest, unknowns in ((miss, 8), (plain_miss, 4))
+            )
+            if plain_cost < cost:
+                return plain, float((plain_miss < NEAR_PX**2).mean())
+    return np.asarray(found, np.float64), trust
+
+
+def _similarity(start: Points, end: Points) -> Homography | None:
+    """Shift, turn and scale from points (n, 2) to others that most of them follow."""
+    found, _ = cv2.estimateAffinePartial2D(
+        start, end, method=cv2.RANSAC, ransacReprojThreshold=NEAR_PX, maxIters=500
+    )
+    return None if found is None else np.vstack([found, [0, 0, 1]]).astype(np.float64)
+
+
+def _miss(matrix: Homography, start: Points, end: Points) -> Points:
+    """(n,) squared pixels by which a homography misses the end of each point."""
+    gap = cv2.perspectiveTransform(start[:, None], matrix)[:, 0] - end
+    return np.asarray((gap * gap).sum(-1), np.float32)
+
+
+def _bend(matrix: Homography, shape: tuple[int, ...]) -> float:
+    """How far a homography moves a corner beside shift, turn and scale, pixels."""
+    h, w = shape[:2]
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64)
+    moved = cv2.perspectiveTransform(corners[None], matrix)[0]
+    # as complex numbers a similarity is one factor and one offset
+    here, there = ((at - at.mean(0)) @ [1, 1j] for at in (corners, moved))
+    factor = (here.conj() @ there) / (here.conj() @ here)
+    return float(np.abs(there - factor * here).max())
 
 
 def _tracked(

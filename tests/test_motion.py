@@ -70,3 +70,26 @@ def test_global_motion_without_corners_is_the_identity() -> None:
     flat = np.full((60, 80), 100, np.uint8)
     found, trust = motion.global_motion(flat, flat)
     assert np.array_equal(found, np.eye(3)) and trust == 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_global_motion_does_not_follow_noise_where_few_points_agree(seed: int) -> None:
+    """Half of the picture flickers as it likes: the rest tells shift and zoom, but no tilt."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (40, 60), np.uint8)
+    scene = cv2.resize(coarse, (480, 320), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    zoom = np.array([[1.004, 0, -1.5], [0, 1.004, 1.2], [0, 0, 1]])
+    moved = cv2.warpPerspective(scene, zoom, (480, 320), borderMode=cv2.BORDER_REFLECT)
+    # people: patches that go their own ways
+    for _ in range(60):
+        x, y = rng.integers(0, 440), rng.integers(0, 280)
+        dx, dy = rng.integers(-4, 5, 2)
+        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
+        own = cv2.warpAffine(scene, shift, (480, 320), borderMode=cv2.BORDER_REFLECT)
+        moved[y : y + 40, x : x + 40] = own[y : y + 40, x : x + 40]
+    a, b = (np.clip(x + rng.normal(0, 6, x.shape), 0, 255).astype(np.uint8) for x in (scene, moved))
+    found, trust = motion.global_motion(a, b, patch_px=15)
+    corners = np.array([[[0, 0], [479, 0], [479, 319], [0, 319]]], np.float64)
+    gap = cv2.perspectiveTransform(corners, found) - cv2.perspectiveTransform(corners, zoom)
+    assert trust < 0.65
+    assert np.abs(gap).max() < 0.6
