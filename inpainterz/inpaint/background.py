@@ -619,8 +619,8 @@ WAIT = (0, 0)
 FLOW_REACH = 25
 """How far, in frames, the flow is followed: a longer chain of it drifts too much."""
 
-OTHERS_REACH = 13
-"""How far, in frames, things that move on their own are followed."""
+OTHERS_STEPS = (1, 3, 6, 10)
+"""Distances at which things that move on their own are looked for: they are soon lost."""
 
 COARSE = 128
 """Pixels of the longer side of a hole's surroundings at which frames are compared with them."""
@@ -702,9 +702,9 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
     def collect(stack: _Stack, step: int) -> None:
         for j, at in window.follow(index, step, box, 2, others=True):
             lag = abs(j - index)
-            if lag > OTHERS_REACH:
+            if lag > max(OTHERS_STEPS):
                 break
-            if lag in STEPS:
+            if lag in OTHERS_STEPS:
                 surroundings.add(stack, j, lag, None, at - here, others=True)
 
     layers, (past, future) = _stacks(hole, (False, False))
