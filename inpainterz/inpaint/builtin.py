@@ -3,7 +3,8 @@
 For each frame, candidates for its hole are fetched from other frames of the shot along two
 motions (see `inpaint.background`), brought to its exposure, and compared with one another: the
 background is what most candidates agree on and what continues the surroundings. What no frame
-shows is completed once and then carried along the background's motion, so that it stays still.
+shows is completed once and then carried along the background's motion, so that it stays still,
+until what is known around it changes or it no longer fits in (see `inpaint.layer`).
 Another thing that moves and is partly hidden by the hole is a layer of its own before the scene
 (see `inpaint.movers`): it is followed along its own motion and put back over the background.
 In the end each fill is averaged with past and future along the motion (`inpaint.steady`), and given

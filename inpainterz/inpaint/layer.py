@@ -1,7 +1,8 @@
 """One layer of the picture behind the hole, the scene or what moves before it, from frame to frame.
 
 Each layer remembers what it showed in the frame before. A pixel that no frame shows is invented
-once and then carried along the layer's own motion, so that it stays where it is.
+once and then carried along the layer's own motion, so that it stays where it is. It is invented
+anew where what is known around it has changed, or where it is far from a smooth continuation of it.
 """
 
 from __future__ import annotations
