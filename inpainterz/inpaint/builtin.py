@@ -1,10 +1,10 @@
 """The built-in inpainter: what other frames show behind the hole, then patches.
 
-For each frame, candidates for its hole are fetched from other frames of the shot along two
-motions (see `inpaint.background`), brought to its exposure, and compared with one another: the
-background is what most candidates agree on and what continues the surroundings. What no frame
-shows is completed once and then carried along the background's motion, so that it stays still,
-until what is known around it changes or it no longer fits in (see `inpaint.layer`).
+For each frame, candidates for its hole are fetched from other frames of the shot along two motions
+(see `inpaint.background`), brought to its exposure (`inpaint.samples`), and compared with one
+another: the background is what most candidates agree on and what continues the surroundings. What
+no frame shows is completed once and then carried along the background's motion, so that it stays
+still, until what is known around it changes or it no longer fits in (see `inpaint.layer`).
 Another thing that moves and is partly hidden by the hole is a layer of its own before the scene
 (see `inpaint.movers`): it is followed along its own motion and put back over the background.
 In the end each fill is averaged with past and future along the motion (`inpaint.steady`), and given
@@ -25,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background, grain, steady
-from inpainterz.inpaint.background import Box, Layers, Record, Window
+from inpainterz.inpaint import background, grain, samples, steady
+from inpainterz.inpaint.background import Box, Record, Window
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.inpaint.choose import choose
 from inpainterz.inpaint.layer import Carried, Layer, carry, levels, refill
+from inpainterz.inpaint.samples import Layers
 from inpainterz.types import Frame, Inpainted, Mask, Origin
 
 STEADY = 0.5
@@ -323,9 +324,8 @@ def _look(window: Window, index: int, margin_px: int) -> _Known:
 
 def _seen(window: Window, index: int, box: Box) -> _Seen:
     others: _Others | None = None
-    found = background.gather_others(window, index, box)
+    found = samples.gather_others(window, index, box)
     if found is not None:
         before = window.onto_previous(index, box, others=True)
         others = _Others(*found, before, window.rim(index, box))
-    samples = background.gather(window, index, box)
-    return _Seen(box, samples, window.onto_previous(index, box), others)
+    return _Seen(box, samples.gather(window, index, box), window.onto_previous(index, box), others)

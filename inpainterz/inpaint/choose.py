@@ -9,8 +9,8 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from inpainterz.inpaint.background import Layers
 from inpainterz.inpaint.blend import Floats, level_gap
+from inpainterz.inpaint.samples import Layers
 from inpainterz.types import Mask
 
 LEVELS = 14.0
