@@ -58,7 +58,7 @@ from inpainterz.cli.jobs import (
     memory_mb,
     run_and_tell,
 )
-from inpainterz.cli.messages import out, print_json, progress_bars, say, write_bytes
+from inpainterz.cli.messages import out, print_json, progress_bars, say
 from inpainterz.cli.who import (
     Choice,
     DetectorName,
@@ -196,6 +196,7 @@ def segment(
     from inpainterz.masks import encode_labels
     from inpainterz.video.reader import VideoReader
     from inpainterz.video.shots import find_cuts
+    from inpainterz.video.targets import write_whole
 
     target = Path(output)
     pipeline.check_target(target, overwrite=overwrite)
@@ -210,7 +211,7 @@ def segment(
         )
         labels = pipeline.outline(video, prompts, engine, cuts=find_cuts(video), progress=progress)
     index, found = next(iter(labels.items()))
-    write_bytes(target, encode_labels(found))
+    write_whole(target, encode_labels(found))
     facts = {"mask": str(target), "frame": index, "pixels": int((found > 0).sum())}
     say(facts, as_json, f"{target}: {facts['pixels']} pixels in frame {index}")
 

@@ -1,4 +1,4 @@
-"""What the commands say: progress and notes on stderr, results on stdout, files written whole."""
+"""What the commands say: progress and notes on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-
-from inpainterz.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,19 +131,10 @@ def print_json(facts: dict[str, Any]) -> None:
 
 def draw_sheet(report: Report, target: Path) -> None:
     from inpainterz.preview import before_after_sheet, encode_png
+    from inpainterz.video.targets import write_whole
 
     if report.masks is None:
         picture = before_after_sheet(Path(report.source), Path(report.target), None)
     else:
         picture = before_after_sheet(Path(report.source), Path(report.target), Path(report.masks))
-    write_bytes(target, encode_png(picture))
-
-
-def write_bytes(target: Path, data: bytes) -> None:
-    part = target.with_name(target.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{target} cannot be written: {error.strerror}") from error
+    write_whole(target, encode_png(picture))

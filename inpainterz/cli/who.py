@@ -20,7 +20,7 @@ from inpainterz.cli.arguments import (
     WeightsFolder,
     read_options,
 )
-from inpainterz.cli.messages import out, print_json, progress_bars, write_bytes
+from inpainterz.cli.messages import out, print_json, progress_bars
 from inpainterz.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def list_clip(
     from inpainterz.preview import encode_png
     from inpainterz.video.reader import VideoReader
     from inpainterz.video.shots import find_cuts
+    from inpainterz.video.targets import write_whole
 
     target = output or Path(f"{clip.stem}-who.json")
     pictures = sheet or target.with_suffix(".png")
@@ -93,8 +94,8 @@ def list_clip(
     with VideoReader(clip) as video:
         items = _search(video, find_cuts(video), what, detector, device, engine_option, weights_dir)
         told = who.as_json(video, items, what)
-    write_bytes(pictures, encode_png(who.sheet(items)))
-    write_bytes(target, (json.dumps(told, indent=1) + "\n").encode())
+    write_whole(pictures, encode_png(who.sheet(items)))
+    write_whole(target, (json.dumps(told, indent=1) + "\n").encode())
     facts: dict[str, Any] = {"list": str(target), "sheet": str(pictures), "what": what}
     facts["items"] = [{k: v for k, v in one.items() if k != "moments"} for one in told["items"]]
     if as_json:

@@ -30,7 +30,7 @@ from inpainterz.errors import InputError
 from inpainterz.jobs.order import EngineChoice
 from inpainterz.masks import decode_labels
 from inpainterz.types import JSON, LabelMap
-from inpainterz.video.targets import cannot_write
+from inpainterz.video.targets import write_whole
 
 
 def folder_for(target: str) -> Path:
@@ -95,17 +95,7 @@ def add_step(folder: Path, engines: EngineChoice, note: str) -> None:
 def write_json(path: Path, data: JSON) -> None:
     """Write a file as a whole: it is there and right, or it is not there."""
     # in one line: with an indent, json would hold every number as a piece of text of its own
-    write_bytes(path, json.dumps(data).encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file as a whole: it is there and right, or it is not there."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    write_whole(path, json.dumps(data).encode())
 
 
 def read_json(path: Path) -> JSON:

@@ -12,13 +12,14 @@ import numpy as np
 
 from inpainterz import pipeline
 from inpainterz.errors import PromptError
-from inpainterz.jobs.folder import read_json, read_labels, write_bytes, write_json
+from inpainterz.jobs.folder import read_json, read_labels, write_json
 from inpainterz.jobs.memory import release
 from inpainterz.jobs.passes import Pass
 from inpainterz.jobs.run_engines import RunEngines
 from inpainterz.jobs.scope import Scope
 from inpainterz.masks import MaskStore, chosen, doubtful_frames, encode_labels
 from inpainterz.types import Frame, LabelMap, Tracked
+from inpainterz.video.targets import write_whole
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ def _outline(scope: Scope, engines: RunEngines, cuts: tuple[int, ...]) -> dict[i
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     for index, labels in given.items():
-        write_bytes(part / f"{index:06d}.png", encode_labels(labels))
+        write_whole(part / f"{index:06d}.png", encode_labels(labels))
     part.rename(folder)
     return given
 

@@ -33,7 +33,6 @@ from inpainterz.jobs.folder import (
     read_json,
     read_labels,
     read_steps,
-    write_bytes,
     write_json,
 )
 from inpainterz.jobs.memory import share_arenas
@@ -47,7 +46,7 @@ from inpainterz.outputs import SideOutputs
 from inpainterz.pipeline import Engines, Report
 from inpainterz.types import JSON, Progress, silent
 from inpainterz.video.reader import VideoReader
-from inpainterz.video.targets import cannot_write
+from inpainterz.video.targets import cannot_write, write_whole
 from inpainterz.video.writer import VideoWriter
 
 VERSION = 1
@@ -105,7 +104,7 @@ class Job:
             for name in ("given", "fill"):
                 (folder / name).mkdir(exist_ok=True)
             for index, labels in order.labels.items():
-                write_bytes(folder / "given" / f"{index:06d}.png", encode_labels(labels))
+                write_whole(folder / "given" / f"{index:06d}.png", encode_labels(labels))
             write_json(folder / "plan.json", plan)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)

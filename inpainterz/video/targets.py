@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -49,6 +50,22 @@ def check_target(target: Path, source: Path, *, is_folder: bool, overwrite: bool
 
 def _is_picture(path: Path) -> bool:
     return path.suffix == ".png" and path.stem.isdigit() and len(path.stem) >= 6
+
+
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file as a whole: it is there and right, or as it was before.
+
+    Raises:
+        VideoEncodeError: the system refuses; nothing is left behind.
+    """
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_bytes(data)
+        part.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise cannot_write(target, error) from error
 
 
 def cannot_write(target: Path, error: BaseException) -> VideoEncodeError:
