@@ -40,6 +40,11 @@ fi
 stamp=".venv/installed-${extras//,/-}-$(cksum pyproject.toml | cut -d' ' -f1)"
 if [ ! -e "$stamp" ]; then
     say "Installing inpainterz[$extras] and what it needs into .venv (once)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" >&2
+    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" >&2; then
+        free="$(df -Pm . | awk 'NR == 2 { printf "%.1f", $4 / 1024 }')"
+        say "error: the packages could not be installed; pip says why above. Then start again."
+        say "       $free GB of disk are free; up to 10 GB are needed with torch for CUDA, 2 GB without torch."
+        exit 1
+    fi
     touch "$stamp"
 fi
