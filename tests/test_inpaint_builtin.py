@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future
 from fractions import Fraction
 
 import cv2
@@ -15,7 +16,7 @@ import pytest
 
 from inpainterz import motion
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background, blend, movers, patches
+from inpainterz.inpaint import background, blend, builtin, movers, patches
 from inpainterz.inpaint.builtin import BuiltinInpainter, Options, create
 from inpainterz.types import Frame, Image, Inpainted, Mask, Origin
 
@@ -259,7 +260,8 @@ def _texture(height: int, width: int, cell: int, seed: int) -> Image:
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def test_what_moves_behind_the_hole_is_followed_and_put_back(engine: BuiltinInpainter) -> None:
+def _cart() -> tuple[list[tuple[Frame, Mask]], list[Image], Image]:
+    """A cart that passes behind a hole that stands still; the truth, and the empty street."""
     h, w = 100, 180
     street, cart = _texture(h, w, 5, 3), _texture(60, 80, 7, 5)
     clip, truth = [], []
@@ -273,13 +275,40 @@ def test_what_moves_behind_the_hole_is_followed_and_put_back(engine: BuiltinInpa
         image[mask] = 128
         clip.append((Frame(image, i, i, Fraction(1, 25)), mask))
         truth.append(plate)
+    return clip, truth, street
+
+
+def test_what_moves_behind_the_hole_is_followed_and_put_back(engine: BuiltinInpainter) -> None:
+    clip, truth, street = _cart()
     done = list(engine.inpaint(clip))
     with_cart, without = [], []
     for i in range(6, 10):
-        found = done[i].frame.image[mask].astype(int)
-        with_cart.append(np.abs(found - truth[i][mask]).mean())
-        without.append(np.abs(found - street[mask]).mean())
+        found, mask = done[i].frame.image, clip[i][1]
+        with_cart.append(np.abs(found[mask].astype(int) - truth[i][mask]).mean())
+        without.append(np.abs(found[mask].astype(int) - street[mask]).mean())
     assert np.mean(with_cart) < 0.5 * np.mean(without), "the street shows where the cart passes"
+
+
+class _OneAfterTheOther(Executor):
+    """Does what is submitted at once."""
+
+    def submit(  # type: ignore[override]
+        self, fn: Callable[..., object], /, *args: object, **kwargs: object
+    ) -> Future[object]:
+        done: Future[object] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+def test_the_fill_is_the_same_whatever_runs_at_once(
+    engine: BuiltinInpainter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, _, _ = _cart()
+    at_once = list(engine.inpaint(clip))
+    monkeypatch.setattr(builtin, "ThreadPoolExecutor", lambda _: _OneAfterTheOther())
+    alone = list(engine.inpaint(clip))
+    for one, other in zip(at_once, alone, strict=True):
+        assert np.array_equal(one.frame.image, other.frame.image)
 
 
 def test_a_hole_that_stands_still_does_not_hold_the_flow_back() -> None:

@@ -222,8 +222,8 @@ class Window:
                 found, trust = motion.global_motion(
                     record.small,
                     before.small,
-                    ignore_a=np.asarray(record.blocked | (self._by_flow(index) > 0)),
-                    ignore_b=np.asarray(before.blocked | (self._by_flow(index - LEAP) > 0)),
+                    ignore_a=np.asarray(record.blocked | (self.moving(index) > 0)),
+                    ignore_b=np.asarray(before.blocked | (self.moving(index - LEAP) > 0)),
                     guess=guess,
                     patch_px=PATCH,
                 )
@@ -317,13 +317,16 @@ class Window:
         return record.stray
 
     def measure(self) -> None:
-        """Work out all motion not known yet."""
-        for low in range(len(self.records) - 1):
+        """Work out all motion not known yet, and what moves as far as the window can tell."""
+        count = len(self.records)
+        for low in range(count - 1):
             self.residual(low, 1)
-        if len(self.records) > 1:
-            self.stray(len(self.records) - 1)
-        for index in range(LEAP, len(self.records)):
+        if count > 1:
+            self.stray(count - 1)
+        for index in range(LEAP, count):
             self.leap(index)
+        for index in range(count - max(passing.LAGS)):
+            self._settle(index)
 
     def onto_previous(self, index: int, box: Box, *, others: bool = False) -> Floats | None:
         """Positions (h, w, 2) in the record before of the box's pixels, along the background.
@@ -343,13 +346,7 @@ class Window:
         return np.asarray(np.linalg.inv(up) @ matrix @ up)
 
     def moving(self, index: int) -> npt.NDArray[np.uint8]:
-        """(h, w) 255 where pixels of record `index` belong to what moves on its own."""
-        if not self.records[index].settled and len(self.records) > index + max(passing.LAGS):
-            self.settle(index)
-        return self._by_flow(index)
-
-    def _by_flow(self, index: int) -> npt.NDArray[np.uint8]:
-        """The same as far as it is known by now."""
+        """(h, w) 255 where record `index` shows what moves on its own, as far as is known."""
         found = self.records[index].moving
         if found is None:
             self.measure()
@@ -357,14 +354,15 @@ class Window:
         return np.zeros_like(self.records[index].small) if found is None else found
 
     def settle(self, index: int) -> None:
-        """Tell what moves in record `index` from all that the window shows, once."""
+        """Tell what moves in record `index` from all that the window shows by now."""
+        self.measure()
+        self._settle(index)
+
+    def _settle(self, index: int) -> None:
         record = self.records[index]
-        if record.settled:
+        if record.settled or record.moving is None:
             return
         record.settled = True
-        self.measure()
-        if record.moving is None:
-            return
         w, h = self.small_size
         size = ((w + 1) // 2, (h + 1) // 2)
         found = passing.passing(*_halved(record, size), self._aligned(index, size))

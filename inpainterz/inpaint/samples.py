@@ -7,6 +7,7 @@ differs there says how far its sample can be believed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cv2
@@ -72,46 +73,64 @@ OTHERS_STEPS = (1, 3, 6, 10)
 COARSE = 128
 """Pixels of the longer side of a hole's surroundings at which frames are compared with them."""
 
+FEW = 0.1
+"""Share of the pixels wanted that a frame must show: the next one shows them mostly, too."""
+
 ASTRAY = 1.0
 """Motion against the camera, in units of what parallax explains, from which a sample is suspect."""
 
 
-def gather(window: Window, index: int, box: Box) -> Layers:
+def gather(window: Window, index: int, box: Box, helper: Executor) -> Layers:
     """Sample what the window's other frames show at a box of record `index`.
 
     For each direction in time and each motion, a pixel gets its first visible sample and another
     one. Every frame is first brought onto the surroundings of the hole: an affine
-    correction of place, and a membrane correction of exposure.
+    correction of place, and a membrane correction of exposure. The helper fetches what comes
+    later meanwhile.
     """
+    window.measure()
     surroundings = _Surroundings(window, index, box)
     hole = window.records[index].hole[box.slices]
+    ways = ((-1, False), (1, False), (-1, True), (1, True))
+    layers, stacks = _stacks(hole, [flow for _, flow in ways])
 
-    def collect(stack: _Stack, flow: bool, step: int) -> None:
-        last = 0 if step < 0 else len(window.records) - 1
-        if flow:
-            here, links = box.grid()[::2, ::2], np.eye(3)
-            ways = zip(window.follow(index, step, box, 2), window.camera(index, step), strict=True)
-            for (j, at), (_, matrix) in ways:
-                links = window.neighbour(j - step, step) @ links
-                if abs(j - index) in STEPS or j == last:
-                    # the chain of neighbours drifts; what the flow adds to it does so less
-                    drift = project(matrix, here) - project(links, here)
-                    surroundings.add(stack, j, abs(j - index), None, at + drift - here)
-                if stack.full() or abs(j - index) >= FLOW_REACH:
-                    break
-        else:
-            for j, matrix in window.camera(index, step):
-                if abs(j - index) in STEPS or j == last:
-                    surroundings.add(stack, j, abs(j - index), matrix, None)
-                if stack.full():
-                    break
+    def collect(step: int) -> None:
+        for stack, (way, flow) in zip(stacks, ways, strict=True):
+            if way == step:
+                (_along_flow if flow else _along_camera)(surroundings, index, stack, step)
 
-    window.measure()
-    flows = (False, False, True, True)
-    layers, stacks = _stacks(hole, flows)
-    for stack, flow, step in zip(stacks, flows, (-1, 1, -1, 1), strict=True):
-        collect(stack, flow, step)
+    later = helper.submit(collect, 1)
+    collect(-1)
+    later.result()
     return layers.filled()
+
+
+def _along_camera(surroundings: _Surroundings, index: int, stack: _Stack, step: int) -> None:
+    """Fill a stack from frames further and further away, along the camera's motion."""
+    window = surroundings.window
+    last = 0 if step < 0 else len(window.records) - 1
+    for j, matrix in window.camera(index, step):
+        if abs(j - index) in STEPS or j == last:
+            surroundings.add(stack, j, abs(j - index), matrix, None, last=j == last)
+        if stack.full():
+            return
+
+
+def _along_flow(surroundings: _Surroundings, index: int, stack: _Stack, step: int) -> None:
+    """The same along the flow."""
+    window, box = surroundings.window, surroundings.box
+    last = 0 if step < 0 else len(window.records) - 1
+    here, links = box.grid()[::2, ::2], np.eye(3)
+    ways = zip(window.follow(index, step, box, 2), window.camera(index, step), strict=True)
+    for (j, at), (_, matrix) in ways:
+        links = window.neighbour(j - step, step) @ links
+        end = j == last or abs(j - index) >= FLOW_REACH
+        if abs(j - index) in STEPS or j == last:
+            # the chain of neighbours drifts; what the flow adds to it does so less
+            drift = project(matrix, here) - project(links, here)
+            surroundings.add(stack, j, abs(j - index), None, at + drift - here, last=end)
+        if end or stack.full():
+            return
 
 
 def _stacks(hole: Mask, flow: Sequence[bool]) -> tuple[Layers, list[_Stack]]:
@@ -152,7 +171,8 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
             if lag > max(OTHERS_STEPS):
                 break
             if lag in OTHERS_STEPS:
-                surroundings.add(stack, j, lag, None, at - here, others=True)
+                end = lag == max(OTHERS_STEPS)
+                surroundings.add(stack, j, lag, None, at - here, others=True, last=end)
 
     layers, (past, future) = _stacks(hole, (False, False))
     collect(past, -1)
@@ -261,11 +281,13 @@ class _Surroundings:
         matrix: Homography | None,
         shift: Floats | None,
         *,
+        last: bool,
         others: bool = False,
     ) -> None:
         """Sample record j where the stack wants it, along a homography or displacements.
 
-        The displacements (h, w, 2) are those of every second pixel of the box.
+        The displacements (h, w, 2) are those of every second pixel of the box. A frame that shows
+        little is left out unless it is the last one.
         """
         want = stack.hole if others else stack.wants(lag)
         part = _bounds(want)
@@ -280,7 +302,8 @@ class _Surroundings:
             return np.asarray(at + look(shift, inside * np.float32(0.5)), np.float32)
 
         here, inside = self.grid[part], self.inside[part]
-        if not (visible(record, place(here, inside)) & want[part]).any():
+        shown = np.count_nonzero(visible(record, place(here, inside)) & want[part])
+        if shown <= (0 if last else FEW * np.count_nonzero(want)):
             return
         nudge, correction = self._match(record, place, others, j)
         moved = self._nudged(here, nudge)
