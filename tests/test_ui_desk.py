@@ -82,6 +82,7 @@ def marked(desk: Desk, owner: str, clip: Path) -> Session:
     session = desk.open(owner)
     landed = desk.uploads / "0123abcd" / clip.name
     landed.parent.mkdir(exist_ok=True)
+    landed.unlink(missing_ok=True)  # a session may have it as a link: each upload is a new file
     landed.write_bytes(clip.read_bytes())
     footage.open_upload(session, desk.uploads, str(landed), "<img src=x>.mp4")
     ys, xs = np.nonzero(SCENE.mask(0))
