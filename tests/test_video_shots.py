@@ -73,6 +73,13 @@ def test_frames_that_somebody_decodes_already_will_do(tmp_path: Path) -> None:
     assert seen == list(range(40))
 
 
+@pytest.mark.parametrize(("start", "found"), [(4, (20,)), (20, ()), (30, ())])
+def test_where_reading_begins_is_no_cut(tmp_path: Path, start: int, found: tuple[int, ...]) -> None:
+    clip = clips.make(tmp_path / "a.mp4", Scene(frames=40, cuts=(20,)), Coding(sound=None))
+    with VideoReader(clip.path) as video:
+        assert find_cuts(video, frames=video.frames(start)) == found
+
+
 def test_marks_in_either_direction(tmp_path: Path) -> None:
     clip = clips.make(tmp_path / "a.mp4", Scene(frames=12), Coding(sound=None))
     video = VideoReader(clip.path)

@@ -128,6 +128,5 @@ def _cuts(scope: Scope, known: tuple[int, int]) -> tuple[int, ...]:
 
     with closing(prefetch(scope.video.frames(start, stop))) as frames:
         cuts = find_cuts(scope.video, frames=counted(frames))
-    cuts = tuple(cut for cut in cuts if cut > start)  # where reading began is no cut
     write_json(path, {"cuts": list(cuts)})
     return cuts

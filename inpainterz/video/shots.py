@@ -49,7 +49,7 @@ def find_cuts(
     options: CutOptions = CutOptions(),
     frames: Iterable[Frame] | None = None,
 ) -> tuple[int, ...]:
-    """The indices of the frames where a new shot begins, rising, without 0.
+    """The indices of the frames where a new shot begins, rising, without the first one read.
 
     Args:
         video: the clip; it is decoded once.
@@ -72,17 +72,18 @@ def find_cuts(
     )
     # the detector wants a timecode and only counts with it: frame numbers at any rate will do
     cuts: set[int] = set()
-    last = 0
+    first, last = None, 0
     for frame in video.frames() if frames is None else frames:
         image = frame.image
         if scale < 1:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         image = np.ascontiguousarray(image[..., ::-1])  # PySceneDetect works in BGR
+        first = frame.index if first is None else first
         last = frame.index
         found = detector.process_frame(FrameTimecode(frame.index, fps=25.0), image)
         cuts.update(code.frame_num for code in found)
     cuts.update(code.frame_num for code in detector.post_process(FrameTimecode(last, fps=25.0)))
-    return tuple(sorted(cut for cut in cuts if cut > 0))
+    return tuple(sorted(cut for cut in cuts if first is not None and cut > first))
 
 
 def shot_of(index: int, cuts: Sequence[int]) -> int:

@@ -46,8 +46,7 @@ def _look(session: Session, clip: Clip, engines: Engines, frame: int) -> Embeddi
         if cuts is None:
             first, end = max(0, frame - CUT_REACH), min(clip.frames, frame + CUT_REACH + 1)
             with closing(video.frames(first, end)) as near:
-                found = find_cuts(video, frames=near)
-            cuts = tuple(cut for cut in found if cut > first)
+                cuts = find_cuts(video, frames=near)
         _, embedding = pipeline.embed(video, frame, engines.segmenter, cuts=cuts)
     session.keep_embedding(frame, engine, embedding)
     return embedding
