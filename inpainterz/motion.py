@@ -56,6 +56,23 @@ def dense_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], *, fast: bool
     return np.asarray(flow, np.float32)
 
 
+def finer_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], guess: Flow) -> Flow:
+    """A flow from a to b to the pixel, started from a coarse one, in about twice `fast`'s time.
+
+    Args:
+        a, b: (H, W) uint8 luma, one size, 32 pixels at least each way.
+        guess: (H, W, 2), as `dense_flow` tells it.
+    """
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setCoarsestScale(1)
+    search.setFinestScale(0)
+    search.setPatchStride(5)
+    search.setVariationalRefinementIterations(2)
+    # DIS refuses views, and writes on the guess
+    first, second = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return np.asarray(search.calc(first, second, np.array(guess, np.float32, order="C")))
+
+
 def grid(height: int, width: int) -> Flow:
     """(H, W, 2) float32 of each pixel's own (x, y)."""
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))

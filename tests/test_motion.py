@@ -93,3 +93,20 @@ def test_global_motion_does_not_follow_noise_where_few_points_agree(seed: int) -
     gap = cv2.perspectiveTransform(corners, found) - cv2.perspectiveTransform(corners, zoom)
     assert trust < 0.65
     assert np.abs(gap).max() < 0.6
+
+
+def test_finer_flow_mends_a_coarse_one() -> None:
+    big = _texture(120, 160)
+    a = big[10:110, 10:150]
+    turned = cv2.warpAffine(big, cv2.getRotationMatrix2D((80, 60), 4, 1), (160, 120))
+    b = turned[10:110, 10:150]
+    coarse = motion.dense_flow(a, b, fast=True)
+    before = coarse.copy()
+    fine = motion.finer_flow(a, b, coarse)
+    assert np.array_equal(coarse, before)
+    inner = np.s_[15:-15, 15:-15]
+
+    def missed(flow: np.ndarray) -> float:
+        return float(np.abs(motion.warp(b, flow)[inner].astype(float) - a[inner]).mean())
+
+    assert missed(fine) < 0.7 * missed(coarse)

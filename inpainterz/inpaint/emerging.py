@@ -117,7 +117,10 @@ def emerging(
     known = (near > 0.5) & (cv2.dilate(under.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0)
     share = np.where(under, np.clip(3 * near - 0.5, 0, 1), 0).astype(np.float32)
     if known.sum() >= 2 * FEWEST:
-        off = diffuse(np.asarray(flow[zone] - back, np.float32), known, sweeps=2)
+        thin = np.s_[::2, ::2]  # it is smooth
+        gap = np.asarray(flow[zone][thin] - back[thin], np.float32)
+        off = diffuse(gap, np.ascontiguousarray(known[thin]), sweeps=2)
+        off = np.asarray(cv2.resize(off, clear.shape[::-1]), np.float32)
         back = back + off
         share = share / (1 + motion.squared(off) / np.float32(MISS**2))
     done = flow.copy()
@@ -134,8 +137,10 @@ def _model(at: Floats) -> Floats:
 
 def _field(scene: Scene, shape: tuple[int, int], corner: Floats) -> Flow:
     """The scene's motion (h, w, 2) at the pixels of a rectangle."""
-    at = (motion.grid(*shape) + corner).reshape(-1, 2)
-    return np.asarray(_model(at) @ scene, np.float32).reshape(*shape, 2)
+    x = (np.arange(shape[1], dtype=np.float32) + corner[0]) / np.float32(100)
+    y = (np.arange(shape[0], dtype=np.float32) + corner[1]) / np.float32(100)
+    along, down = scene[0] + x[:, None] * scene[1], y[:, None] * scene[2]
+    return np.asarray(along[None] + down[:, None], np.float32)
 
 
 def _within(at: npt.NDArray[np.intp], shape: tuple[int, int]) -> Mask:

@@ -8,11 +8,14 @@ Two Optimum Linear Filters, IEEE Transactions on Automatic Control 14(4), 1969, 
 in Lang et al., Practical Temporal Consistency for Image-Based Graphics Applications, ACM
 Transactions on Graphics 31(4), 2012). True pixels that come out from under the hole count most.
 
-The motion under a hole is spread from around it and from where the fill is sure: motion measured
-on a fill that flickers follows the flicker, and would keep it. It counts only where the spread one
-misses the picture by far, and where it leads forth and back to the same place. What comes out from
-under the hole in the next frame goes as it does from there, and what went under it as it did before
-(see `inpaint.emerging`).
+Around a hole motion is measured finely, under it only roughly: there it is spread from around, as
+motion measured on a fill that flickers follows the flicker, and would keep it. It counts only where
+the spread one misses the picture by far, and where it leads forth and back to the same place. What
+comes out from under the hole in the next frame goes as it does from there, and what went under it
+as it did before (see `inpaint.emerging`).
+
+Where past and future tell the same and the fill something else, it is the fill that is wrong for a
+moment, and it is heard less.
 """
 
 from __future__ import annotations
@@ -49,17 +52,22 @@ GUARD = 3
 """Pixels so close to a hole may still show what is removed."""
 BESIDE = 2.0
 """What they weigh."""
-SURE = 0.85
-"""Confidence from which the motion of a fill is believed."""
 RIM = 4
-"""Pixels around a doubtful fill, of the flow's picture, where the flow goes with it."""
+"""Pixels around a fill, of the flow's picture, where the flow goes with it."""
+CLOSE = 24
+"""So far around a hole, in pixels of that picture, flow is measured finely."""
+FINE_LEAST = 32
+"""Flow is measured finely in pieces that are no smaller than this, pixels."""
 EDGE = 4
 """Pixels around a hole that are looked at with it."""
 
-MUCH = 1.5
+MUCH = 1.35
 """The flow of the fill itself counts where the spread one misses the picture by this much more,"""
-LEAST = 3.0
+LEAST = 1.0
 """and by this many levels at least."""
+NOISE = 2.0
+"""Levels by which past and future always differ: a fill that differs from both by as much as they
+do from each other, and this, counts for half."""
 Grey = npt.NDArray[np.uint8]
 Half = npt.NDArray[np.float16]
 
@@ -157,22 +165,18 @@ class Steadier:
         shrink = min(1.0, self.flow_side_px / max(h, w))
         size = (max(1, round(w * shrink)), max(1, round(h * shrink)))
         small = cv2.resize(result.frame.image, size, interpolation=cv2.INTER_AREA)
-        doubted = hole.astype(np.uint8) * 255
-        if result.confidence is not None:
-            doubted[cv2.blur(result.confidence, (5, 5)) >= 255 * SURE] = 0
-        doubted = cv2.resize(doubted, size, interpolation=cv2.INTER_AREA)
-        reach = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
-        sure = cv2.dilate((doubted > 0).astype(np.uint8), reach) == 0
         found = boxes(hole, EDGE) if hole.any() else []
         grey = motion.grey(np.asarray(small, np.uint8))
         covered = cv2.resize(hole.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 0
+        reach = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
+        sure = cv2.dilate(covered.astype(np.uint8), reach) == 0
         nothing: list[_Word | None] = [None] * len(found)
         return _Held(result, hole, found, grey, np.asarray(sure), covered, words=nothing)
 
     def _flows(self, a: _Held, b: _Held) -> Flow | None:
         """Note the flow from a to b in a if it is needed; return the one from b to a."""
-        there = motion.dense_flow(a.grey, b.grey, fast=True)
-        home = motion.dense_flow(b.grey, a.grey, fast=True)
+        near = boxes(np.asarray(a.covered | b.covered), CLOSE)
+        there, home = _flow(a, b, near), _flow(b, a, near)
         onward = _completed(a.grey, b.grey, a.sure, there, home) if a.boxes else None
         back = _completed(b.grey, a.grey, b.sure, home, there) if b.boxes else None
         a.onward = None if onward is None else onward.astype(np.float16)
@@ -224,6 +228,18 @@ def _led(way: _Way, further: Sequence[_Way]) -> _Way:
     ahead = (next_.flow, next_.covered, next_.scene)
     flow, told = emerging(way.flow, way.covered, way.scene, *ahead, after.covered)
     return _Way(flow, np.asarray(way.covered & ~told), way.scene)
+
+
+def _flow(a: _Held, b: _Held, near: Sequence[Box]) -> Flow:
+    """Flow (h, w, 2) from a to b, fine in some boxes, but for what was filled in a."""
+    flow = motion.dense_flow(a.grey, b.grey, fast=True)
+    for box in near:
+        if min(box.shape) < FINE_LEAST:
+            continue
+        crop = box.slices
+        fine = motion.finer_flow(a.grey[crop], b.grey[crop], flow[crop])
+        flow[crop] = np.where(a.covered[crop][..., None], flow[crop], fine)
+    return flow
 
 
 def _completed(a: Grey, b: Grey, sure: Mask, flow: Flow, back: Flow) -> Flow:
@@ -284,14 +300,32 @@ def _heard(state: _State, held: _Held, flow: Flow) -> list[_Word | None]:
 def _averages(held: _Held, words: list[list[_Word | None]]) -> Iterator[tuple[Box, Floats, Floats]]:
     """For each box the mean (h, w, 3) of a frame's own pixels and all words, and their weight."""
     for box, said in zip(held.boxes, zip(*words, strict=True), strict=True):
+        own = held.result.frame.image[box.slices].astype(np.float32)
         weight = _data(held, box)
-        total = held.result.frame.image[box.slices] * weight[..., None]
+        if len(said) == 2 and said[0] is not None and said[1] is not None:
+            agreed = _agreement(own, said[0], said[1])
+            weight = np.where(held.hole[box.slices], weight * agreed, weight)
+        total = own * weight[..., None]
         for word in said:
             if word is not None:
                 share = word.weight.astype(np.float32)
                 total = total + share[..., None] * word.pixels
                 weight = weight + share
         yield box, np.asarray(total / weight[..., None], np.float32), weight
+
+
+def _agreement(own: Floats, past: _Word, future: _Word) -> Floats:
+    """(h, w) 0..1 how far pixels (h, w, 3) are in keeping with past and future together.
+
+    It is little only where the two agree with one another better than with the pixels.
+    """
+    before, after = past.pixels.astype(np.float32), future.pixels.astype(np.float32)
+    heard = past.weight.astype(np.float32), future.weight.astype(np.float32)
+    share = heard[1] / np.maximum(heard[0] + heard[1], 1e-3)
+    mean = np.asarray(before + share[..., None] * (after - before), np.float32)
+    apart = cv2.blur(level_gap(before, after), (5, 5)) + np.float32(NOISE)
+    off = cv2.blur(level_gap(own, mean), (5, 5)) / apart
+    return np.asarray(1 / (1 + off * off), np.float32)
 
 
 def _painted(held: _Held, words: list[list[_Word | None]]) -> tuple[Image, Floats]:
