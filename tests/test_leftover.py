@@ -11,7 +11,9 @@ import pytest
 from clips import texture
 
 from inpainterz.leftover import LOOKAHEAD, Completed, Ghost, Place, boxed, complete, lasting
-from inpainterz.types import Frame, Mask
+from inpainterz.leftover.around import Judged, agreed
+from inpainterz.leftover.compared import reduced
+from inpainterz.types import Frame, Image, Mask
 
 SIZE = (120, 200)
 COUNT = 50
@@ -112,6 +114,76 @@ def test_another_one_that_passes_behind_is_left_alone() -> None:
             rim = cv2.dilate(body.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
             touched += int((rim & other).any())
     assert touched > 5
+
+
+def _painted(image: Image, at: tuple[int, int], patch: Image) -> Mask:
+    """Put a patch into a picture at (x, y); where it is."""
+    x, y = at
+    where = np.zeros(SIZE, bool)
+    x0, x1 = max(0, x), max(0, min(SIZE[1], x + patch.shape[1]))
+    where[y : y + patch.shape[0], x0:x1] = True
+    image[where] = patch[:, x0 - x : max(0, x1 - x)].reshape(-1, 3)
+    return where
+
+
+def test_a_shoe_seen_apart_from_the_body_is_added_where_one_frame_lacks_it() -> None:
+    """Frames before and after show whose it is: it touches the mask in none."""
+    nothing = np.zeros(SIZE, bool)
+    plate, coat, shoe = texture(*SIZE, 3, 30, 220), texture(56, 24, 5, 0, 90), texture(12, 22, 6)
+    items, shoes = [], []
+    for i in range(COUNT):
+        image = plate.copy()
+        body = _painted(image, (10 + 3 * i, 20), coat)
+        shoes.append(_painted(image, (12 + 3 * i, 82), shoe))
+        mask = body if i in (24, 25) else body | shoes[i]
+        items.append((Frame(image, i, i, Fraction(1, 25)), mask, nothing))
+    for done in complete(items):
+        i = done.frame.index
+        assert (done.mask & shoes[i]).sum() > 0.7 * shoes[i].sum()
+        assert (done.mask & ~items[i][1] & ~shoes[i]).sum() < 0.2 * shoes[i].sum()
+
+
+def test_another_one_that_touches_it_at_the_very_start_is_left_alone() -> None:
+    """Nothing is remembered yet that would tell him from a part of the object."""
+    nothing = np.zeros(SIZE, bool)
+    plate, coat, jumper = texture(*SIZE, 3, 30, 220), texture(60, 24, 5), texture(66, 24, 6)
+    items, others = [], []
+    for i in range(COUNT):
+        image = plate.copy()
+        other = _painted(image, (44 - 4 * i, 30), jumper)
+        body = _painted(image, (20 + 3 * i, 20), coat)
+        items.append((Frame(image, i, i, Fraction(1, 25)), body, nothing))
+        others.append(other & ~body)
+    touched = 0
+    for done in complete(items):
+        i = done.frame.index
+        body, other = items[i][1], others[i]
+        assert done.mask[body].all()
+        if other.sum() > 0.25 * body.sum():
+            assert (done.mask & other).sum() < 0.2 * other.sum()
+            rim = cv2.dilate(body.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+            touched += int((rim & other).any())
+    assert touched > 3
+
+
+def test_what_one_frame_took_in_of_another_one_is_left_out_again() -> None:
+    """The frames around show him apart from the body."""
+    plate, coat, jumper = texture(*SIZE, 3, 30, 220), texture(60, 24, 5), texture(66, 24, 6)
+    nothing = np.zeros(SIZE, bool)
+    judged, others = [], []
+    for i in range(20):
+        image = plate.copy()
+        other = _painted(image, (146 - 5 * i, 30), jumper)
+        body = _painted(image, (20 + 3 * i, 20), coat)
+        small = reduced(Frame(image, i, i, Fraction(1, 25)), body.astype(np.uint8))
+        known = body | other if i == 13 else body  # they touch
+        near = cv2.dilate(known.astype(np.uint8), np.ones((31, 31), np.uint8)) > 0
+        judged.append(Judged(small, known, body | other, nothing, near, 8, False))
+        others.append(other & ~body)
+    for (done, i), before in zip(agreed(zip(judged, range(20), strict=True)), judged, strict=True):
+        assert done is not None
+        assert done.known[before.small.mask].all()
+        assert (done.known & others[i]).sum() < 0.1 * others[i].sum()
 
 
 def test_a_mask_of_the_head_alone_has_a_ghost_and_its_box_holds_all() -> None:

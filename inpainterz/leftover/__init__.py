@@ -11,6 +11,10 @@ interpolated, and what differs from the other frames there and has its colours b
 does what has its place and colours by the frames just before and after, where much differs around
 a mask: a leg that one frame lacks.
 
+What one frame tells alone is then held against the frames around it (see `around`): what parts from
+the object there is taken out again, what stays with it is added, also where it is seen apart from
+it, as a shoe beside a post.
+
 What still moves along beyond that is a ghost: it is not added, as it may be something else, but its
 frame is told, and `boxed` makes a box around it and the object the hole for those who want that.
 """
@@ -27,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz import motion
+from inpainterz.leftover.around import FOLLOWED, Judged, agreed
 from inpainterz.leftover.compared import (
     Sides,
     Small,
@@ -44,7 +49,7 @@ from inpainterz.types import Frame, Image, LabelMap, Mask
 OFFSETS = (-23, -16, -9, 9, 16, 23)
 """Which frames a frame is compared with."""
 
-LOOKAHEAD = max(OFFSETS)
+LOOKAHEAD = max(OFFSETS) + 2 * FOLLOWED
 """How many frames are taken in beyond the one that comes out."""
 
 REACH = 0.2
@@ -124,56 +129,92 @@ def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Complete
     Yields:
         The same frames with their completed masks, `LOOKAHEAD` frames late.
     """
+    for judged, looked in agreed(_alone(items)):
+        yield _finished(judged, looked)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Looked:
+    """A frame, and what is needed to tell what is left beside its completed mask."""
+
+    frame: Frame
+    mask: Mask
+    keep: Mask
+    labels: LabelMap | None = None
+    """(h, w) its objects; None: none are looked for."""
+    surely: Mask | None = None
+    """(h, w) what is not as in the other frames, with the most play."""
+    compared: Mask | None = None
+    """(h, w) where that is known."""
+
+
+def _alone(
+    items: Iterable[tuple[Frame, LabelMap, Mask]],
+) -> Iterator[tuple[Judged | None, _Looked]]:
+    """What each frame tells by itself, `max(OFFSETS)` frames late; None: nothing."""
     window: deque[Small] = deque()
     waiting: deque[tuple[Frame, Mask, Mask, Small]] = deque()
     past: deque[Past] = deque(maxlen=MEMORY // 2)  # every second frame
+    far = max(OFFSETS)
     for frame, labels, keep in items:
         small = reduced(frame, labels)
         window.append(small)
         waiting.append((frame, np.asarray(labels > 0), keep, small))
-        if len(waiting) > LOOKAHEAD:
-            yield _completed(*waiting.popleft(), window, past)
-        while len(window) > 2 * LOOKAHEAD + 1:
+        if len(waiting) > far:
+            yield _judged(*waiting.popleft(), window, past)
+        while len(window) > 2 * far + 1:
             window.popleft()
     while waiting:
-        yield _completed(*waiting.popleft(), window, past)
+        yield _judged(*waiting.popleft(), window, past)
 
 
-def _completed(
+def _judged(
     frame: Frame,
     mask: Mask,
     keep: Mask,
     small: Small,
     window: Iterable[Small],
     past: deque[Past],
-) -> Completed:
+) -> tuple[Judged | None, _Looked]:
     if mask.all() or min(small.labels.shape) < 32:
-        return Completed(frame, mask, keep)
+        return None, _Looked(frame, mask, keep)
     shot = [other for other in window if other.shot == small.shot]
     gaps = _gaps(small, shot)
     if not mask.any() and not gaps:
-        return Completed(frame, mask, keep)
+        return None, _Looked(frame, mask, keep)
     stays = np.asarray(
         cv2.resize(keep.astype(np.uint8), small.grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
     )
     others = [o for o in shot if o.index - small.index in OFFSETS]
     beside = [o for o in shot if abs(o.index - small.index) == 1]
-    added, ghosts = _left_out(small, np.asarray(stays > 0), others, beside, gaps, past)
-    height, width = mask.shape
-    if added is not None:
-        if added.shape != mask.shape:
-            size = (width, height)
-            soft = cv2.resize(added.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-            added = np.asarray(soft > 0.5)
-        mask = np.asarray(mask | (added & ~keep))
-    x, y = width / small.grey.shape[1], height / small.grey.shape[0]
+    found = _left_out(small, np.asarray(stays > 0), others, beside, gaps, past)
+    if found is None:
+        return None, _Looked(frame, mask, keep, small.labels)
+    judged, surely, compared = found
+    return judged, _Looked(frame, mask, keep, small.labels, surely, compared)
 
-    places = [Place(p.label, _times(p.box, x, y)) for p in _places(small.labels)]
+
+def _finished(judged: Judged | None, looked: _Looked) -> Completed:
+    mask, labels = looked.mask, looked.labels
+    if labels is None:
+        return Completed(looked.frame, mask, looked.keep)
+    ghosts: list[Ghost] = []
+    if judged is not None and looked.surely is not None and looked.compared is not None:
+        added = np.asarray(judged.known & ~judged.small.mask)
+        if added.any():
+            if added.shape != mask.shape:
+                size = (mask.shape[1], mask.shape[0])
+                soft = cv2.resize(added.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+                added = np.asarray(soft > 0.5)
+            mask = np.asarray(mask | (added & ~looked.keep))
+        ghosts = _ghosts(judged, looked.surely, looked.compared)
+    x, y = mask.shape[1] / labels.shape[1], mask.shape[0] / labels.shape[0]
+    places = [Place(p.label, _times(p.box, x, y)) for p in _places(labels)]
     found = [
         Ghost(Place(g.place.label, _times(g.place.box, x, y)), _times(g.beyond, x, y))
         for g in ghosts
     ]
-    return Completed(frame, mask, keep, tuple(places), tuple(found))
+    return Completed(looked.frame, mask, looked.keep, tuple(places), tuple(found))
 
 
 def _times(sides: Sides, x: float, y: float) -> Sides:
@@ -346,9 +387,9 @@ def _left_out(
     beside: list[Small],
     gaps: list[_Gap],
     past: deque[Past],
-) -> tuple[Mask | None, list[Ghost]]:
-    """The part of the objects beside their masks, None: nothing; and their ghosts; both at the size
-    of the comparison.
+) -> tuple[Judged, Mask, Mask] | None:
+    """What one frame tells of the objects beside their masks, where it differs from the others with
+    the most play, and where that is known; None: there is nothing to compare it with.
     """
     diagonal = float(np.hypot(*here.mask.shape))
     expected = here.mask.copy()
@@ -361,7 +402,7 @@ def _left_out(
         if sample is not None:
             samples.append(sample)
     if len(samples) < 2:
-        return None, []
+        return None
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
     compared = (~hidden[..., 0]).sum(0) >= 2
@@ -370,28 +411,25 @@ def _left_out(
     differs, surely = (compared & d for d in differing(here.image, *usual(stacked, hidden), far))
     strangers = strangers_in(here, differs, past)
     ring = disc(near, reach) & ~near & compared & ~strangers
-    if ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum():
+    doubted = bool(ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum())
+    if doubted:
         # the camera's motion does not explain the surroundings, or too much of the object is there
-        if len(beside) < 2 or (differs & far).sum() > 0.1 * far.sum():
-            return None, _ghosts(here, here.mask, stays, surely, compared, reach)
-        missed = _as_beside(here, differs & ~strangers, beside, reach)
-        known = np.asarray(here.mask | missed)
-        remember(past, here, known)
-        return missed if missed.any() else None, _ghosts(
-            here, known, stays, surely, compared, reach
-        )
-    missed = _missed(here, differs & ~strangers, gaps)
-    known = here.mask | missed
-    near = disc(known, reach)
-    wanted = np.asarray(differs & near & ~known)
-    remember(past, here, known | _touching(wanted, known))
-    added = _touching(wanted & ~strangers, known)
-    if added.sum() > MOST_ADDED * known.sum():
-        added = np.zeros_like(known)
-    added |= missed
-    known = np.asarray(here.mask | added)
-    ghosts = _ghosts(here, known, stays, surely, compared, reach)
-    return added if added.any() else None, ghosts
+        known = here.mask
+        if len(beside) == 2 and (differs & far).sum() <= 0.1 * far.sum():
+            known = known | _as_beside(here, differs & ~strangers, beside, reach)
+            remember(past, here, known)
+    else:
+        missed = _missed(here, differs & ~strangers, gaps)
+        known = here.mask | missed
+        near = disc(known, reach)
+        wanted = np.asarray(differs & near & ~known)
+        remember(past, here, known | _touching(wanted, known))
+        added = _touching(wanted & ~strangers, known)
+        if added.sum() <= MOST_ADDED * known.sum():
+            known = known | added
+    known = np.asarray(known)
+    apart = disc(known, 2 * reach)
+    return Judged(here, known, differs, stays, apart, reach, doubted), surely, compared
 
 
 def _touching(wanted: Mask, known: Mask) -> Mask:
@@ -436,21 +474,17 @@ def _as_beside(here: Small, differs: Mask, beside: list[Small], reach: int) -> M
     return np.asarray(found & ~here.mask)
 
 
-def _ghosts(
-    here: Small, known: Mask, stays: Mask, differs: Mask, compared: Mask, reach: int
-) -> list[Ghost]:
+def _ghosts(judged: Judged, differs: Mask, compared: Mask) -> list[Ghost]:
     """What moves along with objects beside their completed masks.
 
-    Growing covers a mask's rim, so what lies nearer than `reach` / 3 to it is no ghost.
+    Growing covers a mask's rim, so what lies nearer than a third of the reach to it is no ghost.
 
     Args:
-        here: the frame.
-        known: (h, w) the completed masks.
-        stays: (h, w) what must stay.
+        judged: the frame.
         differs: (h, w) what is not as in the other frames.
         compared: (h, w) where that is known.
-        reach: px, see `REACH`.
     """
+    here, known, stays, reach = judged.small, judged.known, judged.stays, judged.reach
     left = (differs & ~known & ~stays).astype(np.uint8)
     left = cv2.morphologyEx(left, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     outside = left * ~disc(known, max(2, reach // 3))
