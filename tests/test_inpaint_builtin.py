@@ -17,6 +17,7 @@ import pytest
 from inpainterz import motion
 from inpainterz.errors import InputError, OptionError
 from inpainterz.inpaint import background, blend, builtin, movers, patches
+from inpainterz.inpaint.blend import Floats
 from inpainterz.inpaint.builtin import BuiltinInpainter, Options, create
 from inpainterz.types import Frame, Image, Inpainted, Mask, Origin
 
@@ -413,6 +414,29 @@ def test_what_is_invented_has_the_colours_around_the_hole() -> None:
     done = patches.complete(image, hole, ~hole)
     assert cv2.blur(done, (5, 5))[hole].min() > 140
     assert done[hole].std() > 4  # and is no flat patch
+
+
+def _grass(seed: int) -> Floats:
+    noise = np.random.default_rng(seed).normal(0, 1, (120, 160)).astype(np.float32)
+    blades = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.8, sigmaY=2.5)
+    colour = np.array([60, 110, 50], np.float32)
+    return np.clip(colour + 25 * (blades / blades.std())[..., None], 0, 255).astype(np.float32)
+
+
+def test_a_meadow_goes_on_as_a_meadow() -> None:
+    hole = np.zeros((120, 160), np.bool_)
+    hole[30:90, 40:120] = True
+    inner = np.s_[42:78, 55:105]
+
+    def detail(image: Floats) -> float:
+        return float(cv2.Laplacian(image.mean(-1), cv2.CV_32F)[inner].std())
+
+    shares = []
+    for seed in range(4):
+        meadow = _grass(seed)
+        done = patches.complete(meadow, hole, ~hole)
+        shares.append(detail(done) / detail(meadow))
+    assert np.mean(shares) > 0.65, "what is invented is blurred"
 
 
 def test_where_nothing_can_be_told_there_is_no_vote_against() -> None:
