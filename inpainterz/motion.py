@@ -57,7 +57,9 @@ def dense_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], *, fast: bool
 
 
 def finer_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], guess: Flow) -> Flow:
-    """A flow from a to b to the pixel, started from a coarse one, in about twice `fast`'s time.
+    """A flow from a to b that is fine to the pixel, started from a coarse one.
+
+    For the same area it takes several times as long as a `fast` one.
 
     Args:
         a, b: (H, W) uint8 luma, one size, 32 pixels at least each way.
@@ -66,8 +68,8 @@ def finer_flow(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], guess: Flow) 
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setCoarsestScale(1)
     search.setFinestScale(0)
-    search.setPatchStride(5)
-    search.setVariationalRefinementIterations(2)
+    search.setPatchStride(6)
+    search.setVariationalRefinementIterations(1)
     # DIS refuses views, and writes on the guess
     first, second = np.ascontiguousarray(a), np.ascontiguousarray(b)
     return np.asarray(search.calc(first, second, np.array(guess, np.float32, order="C")))
