@@ -11,8 +11,8 @@ In the end each fill is averaged with past and future along the motion (`inpaint
 the grain that it lost by that (`inpaint.grain`).
 
 What other frames show hangs on the window alone, so it is fetched for one frame while the frame
-before it is put together, and its parts at once: two cores are kept busy, and the result is the
-same.
+before it is put together: two cores are kept busy, and the result is the same. More threads than
+these two wait for one another.
 """
 
 from __future__ import annotations
@@ -33,9 +33,6 @@ from inpainterz.inpaint.choose import choose
 from inpainterz.inpaint.layer import Carried, Layer, carry, levels, refill
 from inpainterz.inpaint.samples import Layers
 from inpainterz.types import Frame, Inpainted, Mask, Origin
-
-THREADS = 3
-"""What other frames show is fetched by so many at once: past, future, and other moving things."""
 
 STEADY = 0.5
 """How much of the outline of a moving thing is kept from the frame before."""
@@ -99,13 +96,13 @@ class BuiltinInpainter:
 
     def _filled(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
         shot: _Shot | None = None
-        with ThreadPoolExecutor(THREADS) as helper:
+        with ThreadPoolExecutor(1) as worker:
             for frame, hole in of_one_size(frames):
                 if shot is not None and shot.number != frame.shot:
                     yield from shot.finish()
                     shot = None
                 if shot is None:
-                    shot = _Shot(frame.shot, hole.shape, self.options, helper)
+                    shot = _Shot(frame.shot, hole.shape, self.options, worker)
                 yield from shot.take(frame, hole)
             if shot is not None:
                 yield from shot.finish()
@@ -171,11 +168,11 @@ class _Shot:
     """The state of one shot: the window, and which of its frames is to come out next."""
 
     def __init__(
-        self, number: int, size: tuple[int, int], options: Options, helper: Executor
+        self, number: int, size: tuple[int, int], options: Options, worker: Executor
     ) -> None:
         self.number = number
         self.options = options
-        self.helper = helper
+        self.worker = worker
         self.window = Window(size, motion_side_px=options.motion_side_px, guard_px=options.guard_px)
         # image, hole and guard at source size; masks, pictures and four flows of the small size
         w, h = self.window.small_size
@@ -224,9 +221,7 @@ class _Shot:
         if excess > 0:
             self.window.forget(excess)
             self.next -= excess
-        self.fetched = self.helper.submit(
-            _look, self.window, self.next, self.options.margin_px, self.helper
-        )
+        self.fetched = self.worker.submit(_look, self.window, self.next, self.options.margin_px)
         self.next += 1
         if earlier is not None:
             yield from self._put_together(earlier)
@@ -318,23 +313,20 @@ class _Shot:
         return carry(layer, before if follows else None, shape)
 
 
-def _look(window: Window, index: int, margin_px: int, helper: Executor) -> _Known:
-    """What a window tells of one of its records; the helper fetches a part of it."""
+def _look(window: Window, index: int, margin_px: int) -> _Known:
+    """What a window tells of one of its records."""
     record = window.records[index]
     window.settle(index)
     moving = window.moving(index)
     follows = window.records[index - 1].frame.index if index > 0 else None
     boxes = background.boxes(record.hole, margin_px) if record.hole.any() else []
-    seen = [_seen(window, index, box, helper) for box in boxes]
-    return _Known(record, follows, moving, seen)
+    return _Known(record, follows, moving, [_seen(window, index, box) for box in boxes])
 
 
-def _seen(window: Window, index: int, box: Box, helper: Executor) -> _Seen:
-    ours = helper.submit(samples.gather, window, index, box, helper)
-    found = samples.gather_others(window, index, box)
+def _seen(window: Window, index: int, box: Box) -> _Seen:
     others: _Others | None = None
+    found = samples.gather_others(window, index, box)
     if found is not None:
         before = window.onto_previous(index, box, others=True)
         others = _Others(*found, before, window.rim(index, box))
-    before = window.onto_previous(index, box)
-    return _Seen(box, ours.result(), before, others)
+    return _Seen(box, samples.gather(window, index, box), window.onto_previous(index, box), others)

@@ -7,7 +7,6 @@ differs there says how far its sample can be believed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cv2
@@ -80,13 +79,12 @@ ASTRAY = 1.0
 """Motion against the camera, in units of what parallax explains, from which a sample is suspect."""
 
 
-def gather(window: Window, index: int, box: Box, helper: Executor) -> Layers:
+def gather(window: Window, index: int, box: Box) -> Layers:
     """Sample what the window's other frames show at a box of record `index`.
 
     For each direction in time and each motion, a pixel gets its first visible sample and another
     one. Every frame is first brought onto the surroundings of the hole: an affine
-    correction of place, and a membrane correction of exposure. The helper fetches what comes
-    later meanwhile.
+    correction of place, and a membrane correction of exposure.
     """
     window.measure()
     surroundings = _Surroundings(window, index, box)
@@ -94,14 +92,8 @@ def gather(window: Window, index: int, box: Box, helper: Executor) -> Layers:
     ways = ((-1, False), (1, False), (-1, True), (1, True))
     layers, stacks = _stacks(hole, [flow for _, flow in ways])
 
-    def collect(step: int) -> None:
-        for stack, (way, flow) in zip(stacks, ways, strict=True):
-            if way == step:
-                (_along_flow if flow else _along_camera)(surroundings, index, stack, step)
-
-    later = helper.submit(collect, 1)
-    collect(-1)
-    later.result()
+    for stack, (step, flow) in zip(stacks, ways, strict=True):
+        (_along_flow if flow else _along_camera)(surroundings, index, stack, step)
     return layers.filled()
 
 
