@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -97,13 +98,28 @@ class MaskStore:
         self.close()
 
     def close(self) -> None:
-        """Keep the confidences; delete the folder if the store is temporary."""
+        """Keep the confidences; delete the folder if the store is temporary.
+
+        Raises:
+            VideoEncodeError: the system refuses to write.
+        """
         if self._delete:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif self._confidence and self.folder.is_dir():
-            part = self.folder / "confidence.part"  # whole, whoever kills or reads meanwhile
-            part.write_text(json.dumps(self._confidence), "utf-8")
-            part.replace(self.folder / "confidence.json")
+            self._write("confidence.json", json.dumps(self._confidence).encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Write a file whole, whoever kills or reads meanwhile."""
+        part = (self.folder / name).with_suffix(".part")
+        try:
+            part.write_bytes(data)
+            part.replace(self.folder / name)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise VideoEncodeError(
+                f"the masks cannot be written: {error.strerror}", "Make room and run it again"
+            ) from error
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.png"
@@ -111,13 +127,12 @@ class MaskStore:
     def put(
         self, index: int, labels: LabelMap, confidence: Mapping[int, float] | None = None
     ) -> None:
-        """Write the label map (H, W) uint8 of frame `index`, replacing what was there."""
-        part = self.folder / f"{index:06d}.part"
-        try:
-            part.write_bytes(encode_labels(labels))
-            part.replace(self._path(index))
-        except OSError as error:
-            raise VideoEncodeError(f"the masks cannot be written: {error.strerror}") from error
+        """Write the label map (H, W) uint8 of frame `index`, replacing what was there.
+
+        Raises:
+            VideoEncodeError: the system refuses to write.
+        """
+        self._write(f"{index:06d}.png", encode_labels(labels))
         if confidence is not None:
             self._confidence[index] = dict(confidence)
 

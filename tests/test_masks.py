@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tracemalloc
 import zipfile
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from inpainterz.errors import InputError, PromptError
+from inpainterz.errors import InputError, PromptError, VideoEncodeError
 from inpainterz.masks import (
     MaskStore,
     auto_grow_px,
@@ -239,3 +240,26 @@ def test_a_folder_is_read_one_file_at_a_time(tmp_path: Path) -> None:
     assert "too large" in _refused(tmp_path, folder)
     (folder / "000000.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
     assert "not a picture" in _refused(tmp_path, folder)
+
+
+@pytest.mark.parametrize("at", ["put", "close"])
+def test_on_a_full_disk_it_is_one_sentence_and_the_masks_of_before_stay(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.ones((8, 8), np.uint8)
+    store = MaskStore(tmp_path / "masks")
+    store.put(0, labels, {1: 0.5})
+    before = sorted(p.name for p in store.folder.iterdir())
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(VideoEncodeError, match="masks cannot be written: No space left"):
+            store.put(0, 0 * labels) if at == "put" else store.close()
+    assert sorted(p.name for p in store.folder.iterdir()) == before
+    found = store.get(0)
+    assert found is not None and np.array_equal(found, labels)
