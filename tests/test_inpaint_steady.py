@@ -126,7 +126,7 @@ def test_what_stands_beside_a_mask_is_not_smeared_into_the_next_frame(
 
     careful = left()
     monkeypatch.setattr(steady, "BESIDE", steady.TRUE)
-    assert careful < 0.85 * left()
+    assert careful < 0.8 * left()
 
 
 def test_frames_come_out_in_order_and_wait_no_longer_than_told() -> None:

@@ -50,7 +50,7 @@ TRUE = 50.0
 """What a pixel weighs that was not filled."""
 GUARD = 3
 """Pixels so close to a hole may still show what is removed."""
-BESIDE = 2.0
+BESIDE = 1.7
 """What they weigh."""
 RIM = 4
 """Pixels around a fill, of the flow's picture, where the flow goes with it."""
