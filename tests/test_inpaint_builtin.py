@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Executor, Future
 from fractions import Fraction
 
 import cv2
@@ -16,7 +15,7 @@ import pytest
 
 from inpainterz import motion
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background, blend, builtin, movers, patches
+from inpainterz.inpaint import apart, background, blend, builtin, movers, pairs, patches
 from inpainterz.inpaint.blend import Floats
 from inpainterz.inpaint.builtin import BuiltinInpainter, Options, create
 from inpainterz.types import Frame, Image, Inpainted, Mask, Origin
@@ -290,36 +289,67 @@ def test_what_moves_behind_the_hole_is_followed_and_put_back(engine: BuiltinInpa
     assert np.mean(with_cart) < 0.5 * np.mean(without), "the street shows where the cart passes"
 
 
-class _OneAfterTheOther(Executor):
-    """Does what is submitted at once."""
-
-    def submit(  # type: ignore[override]
-        self, fn: Callable[..., object], /, *args: object, **kwargs: object
-    ) -> Future[object]:
-        done: Future[object] = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
+def _played(
+    engine: BuiltinInpainter, monkeypatch: pytest.MonkeyPatch, worth_px: int
+) -> list[Image]:
+    """The cart's frames filled, the other process used from so many pixels on."""
+    clip, _, _ = _cart()
+    monkeypatch.setattr(builtin, "WORTH_PX", worth_px)
+    return [done.frame.image for done in engine.inpaint(clip)]
 
 
-def test_the_fill_is_the_same_whatever_runs_at_once(
+@pytest.mark.parametrize("from_frame", [0, 1, 5])
+def test_the_fill_is_the_same_in_one_process_or_two(
+    engine: BuiltinInpainter, monkeypatch: pytest.MonkeyPatch, from_frame: int
+) -> None:
+    alone = _played(engine, monkeypatch, 1 << 60)
+    two = _played(engine, monkeypatch, from_frame * H * W)
+    assert all(np.array_equal(one, other) for one, other in zip(alone, two, strict=True))
+
+
+def test_two_shots_use_one_other_process(
     engine: BuiltinInpainter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip, _, _ = _cart()
-    at_once = list(engine.inpaint(clip))
-    monkeypatch.setattr(builtin, "ThreadPoolExecutor", lambda _: _OneAfterTheOther())
-    alone = list(engine.inpaint(clip))
-    for one, other in zip(at_once, alone, strict=True):
+    started = 0
+
+    class Counted(apart.Apart):
+        def put(self, thing: object) -> None:
+            nonlocal started
+            started += self._process is None
+            super().put(thing)
+
+    first, _ = _clip(4)
+    later = [
+        (Frame(f.image, 4 + f.index, 4 + f.pts, f.time_base, 1), mask) for f, mask in _clip(3)[0]
+    ]
+    monkeypatch.setattr(builtin, "WORTH_PX", 1)
+    monkeypatch.setattr(builtin, "Apart", Counted)
+    done = list(engine.inpaint([*first, *later]))
+    assert [d.frame.index for d in done] == list(range(7)) and started == 1
+    alone = list(engine.inpaint(later))
+    for one, other in zip(done[4:], alone, strict=True):
         assert np.array_equal(one.frame.image, other.frame.image)
 
 
+def test_where_no_process_can_be_started_the_fill_is_the_same(
+    engine: BuiltinInpainter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = _played(engine, monkeypatch, 1 << 60)
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    told = _played(engine, monkeypatch, 0)
+    assert all(np.array_equal(one, other) for one, other in zip(alone, told, strict=True))
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
 def test_a_hole_that_stands_still_does_not_hold_the_flow_back() -> None:
-    window = background.Window((H, W), motion_side_px=480, guard_px=3)
+    arrivals = pairs.Arrivals((H, W), motion_side_px=480, guard_px=3)
+    window = background.Window((H, W), 480)
     for i in range(2):
         image = _plate(i, 4.0).copy()
         hole = np.zeros((H, W), np.bool_)
         hole[24:48, 40:70] = True
         image[hole] = 128
-        window.record(Frame(image, i, i, Fraction(1, 25)), hole)
+        window.take(*arrivals.take(Frame(image, i, i, Fraction(1, 25)), hole))
     window.measure()
     stray = window.stray(0) / np.float32(background.STRAY)
     assert stray[4:-4, 6:-6].max() < 0.8
@@ -362,7 +392,8 @@ def test_motion_is_carried_on_under_the_hole() -> None:
 @pytest.mark.parametrize("first", [0, 3])
 def test_a_thing_half_hidden_is_followed_as_it_moves_and_not_as_the_scene_does(first: int) -> None:
     """A box drives to the right, the camera too; from a frame on a hole covers its right half."""
-    window = background.Window((120, 200), motion_side_px=480, guard_px=3)
+    arrivals = pairs.Arrivals((120, 200), motion_side_px=480, guard_px=3)
+    window = background.Window((120, 200), 480)
     rng = np.random.default_rng(4)
     scene, cart = (
         cv2.resize(rng.integers(0, 255, size, np.uint8), None, fx=5, fy=5)
@@ -375,7 +406,7 @@ def test_a_thing_half_hidden_is_followed_as_it_moves_and_not_as_the_scene_does(f
         if i >= first:
             hole[50:80, 90 + 2 * i : 150 + 2 * i] = True
         image[hole] = 128
-        window.record(Frame(image, i, i, Fraction(1, 25)), hole)
+        window.take(*arrivals.take(Frame(image, i, i, Fraction(1, 25)), hole))
     window.measure()
     box = background.Box(100, 54, 122, 76)
     at = window.onto_previous(3, box, others=True)
@@ -389,10 +420,13 @@ def test_a_thing_half_hidden_is_followed_as_it_moves_and_not_as_the_scene_does(f
 
 
 def test_a_chain_of_homographies_is_measured_anew() -> None:
-    window = background.Window((H, W), motion_side_px=480, guard_px=3)
+    arrivals = pairs.Arrivals((H, W), motion_side_px=480, guard_px=3)
+    window = background.Window((H, W), 480)
     pan = 2.0
     for i in range(9):
-        window.record(Frame(_plate(i, pan), i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_))
+        window.take(
+            *arrivals.take(Frame(_plate(i, pan), i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_))
+        )
     window.measure()
     for record in window.records[1:]:
         assert record.link is not None

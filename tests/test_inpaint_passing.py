@@ -7,7 +7,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from inpainterz.inpaint import background, passing
+from inpainterz.inpaint import background, pairs, passing
 from inpainterz.inpaint.choose import Choice
 from inpainterz.inpaint.layer import Carried, Layer, refill
 from inpainterz.types import Frame, Image, Mask
@@ -89,7 +89,8 @@ def test_a_piece_is_whole_where_part_of_it_moves() -> None:
 
 
 def test_what_leaps_is_seen_as_a_whole_though_no_flow_follows_it() -> None:
-    window = background.Window((H, W), motion_side_px=480, guard_px=3)
+    arrivals = pairs.Arrivals((H, W), motion_side_px=480, guard_px=3)
+    window = background.Window((H, W), 480)
     lag = max(passing.LAGS)
 
     def show(i: int) -> tuple[int, int]:
@@ -97,7 +98,7 @@ def test_what_leaps_is_seen_as_a_whole_though_no_flow_follows_it() -> None:
         # it leaps farther than any flow can tell and turns meanwhile
         y, x = (10 + 37 * i) % 60, (8 + 53 * i) % 72
         image[y : y + 30, x : x + 50] = _fur(i)
-        window.record(Frame(image, i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_))
+        window.take(*arrivals.take(Frame(image, i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_)))
         window.measure()
         return y, x
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -20,70 +19,28 @@ import numpy.typing as npt
 
 from inpainterz import motion
 from inpainterz.inpaint import movers, passing
-from inpainterz.inpaint.blend import Floats, diffuse
+from inpainterz.inpaint.blend import Floats
+from inpainterz.inpaint.pairs import (
+    FINE,
+    PATCH,
+    STRAY,
+    Pair,
+    Record,
+    Steps,
+    furthest,
+    reduction,
+    residual_flow,
+    steps,
+    still,
+)
 from inpainterz.motion import Homography
-from inpainterz.types import Flow, Frame, Image, Mask
-
-Steps: TypeAlias = npt.NDArray[np.int16]
-"""A flow (h, w, 2) in steps of 1 / `FINE` small pixels."""
-
-
-@dataclass(eq=False)
-class Record:
-    """A frame of the window with what is known of it; motion is worked out when first asked for."""
-
-    frame: Frame
-    hole: Mask
-    small: npt.NDArray[np.uint8]
-    """(h, w) luma at the size motion is estimated at."""
-    colours: Image
-    """(h, w, 3) at that size."""
-    blocked: Mask
-    """(h, w) at that size: the hole and its rim, where neither motion nor pixels are taken."""
-    near: Mask
-    """(h, w) at that size: the hole and its neighbourhood."""
-    guard: npt.NDArray[np.uint8]
-    """(H, W) uint8, 255 = the hole and its rim at source size."""
-    link: Homography | None = None
-    """From this frame to the previous record, at source size; None = not worked out yet."""
-    trust: float = 0.0
-    leap: Homography | None = None
-    """From this frame to the record `LEAP` before it, measured between the two."""
-    forward: Steps | None = None
-    """(h, w, 2) completed flow to the next record less the camera's."""
-    backward: Steps | None = None
-    stray: npt.NDArray[np.uint8] | None = None
-    """(h, w) motion against the camera; `STRAY` = as much as parallax may explain."""
-    moving: npt.NDArray[np.uint8] | None = None
-    """(h, w) 255 = belongs to something that moves on its own."""
-    settled: bool = False
-    """Whether that was told from frames further away too."""
-    evidence: npt.NDArray[np.float16] | None = None
-    """(h, w) evidence for that, see `movers`, negative = against."""
-    told: npt.NDArray[np.uint8] | None = None
-    """(h, w) how much that evidence says, 255 = all."""
-    others_forward: Steps | None = None
-    """(h, w, 2) motion of such things to the next record, less the camera's; None = none seen."""
-    others_backward: Steps | None = None
-
+from inpainterz.types import Flow, Image, Mask
 
 LEAP = 4
 """Frames between which the camera's motion is measured anew, so that a chain drifts less."""
 
-PATCH = 15
-"""Side of the patches by which the camera's motion is measured, small pixels."""
-
-FINE = 64
-"""Steps of one small pixel in a flow that is kept."""
-
 CLEAR = 6
 """So far from a hole, in small pixels, the flow does not go with what the hole is filled with."""
-
-STRAY = 31
-"""Steps of one unit of stray motion in `Record.stray`."""
-
-NEAR = 0.12
-"""How far around a hole other things' motion is looked at, as a share of the longer side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,37 +106,38 @@ class Window:
     Args:
         size: (height, width) of the frames.
         motion_side_px: motion is estimated with the longer side at most this.
-        guard_px: nothing is taken this close to another frame's hole.
     """
 
-    def __init__(self, size: tuple[int, int], *, motion_side_px: int, guard_px: int) -> None:
+    def __init__(self, size: tuple[int, int], motion_side_px: int) -> None:
         self.size = size
-        h, w = size
-        shrink = min(1.0, motion_side_px / max(h, w))
-        self.small_size = (max(1, round(w * shrink)), max(1, round(h * shrink)))
-        self.scale = np.array([w / self.small_size[0], h / self.small_size[1]], np.float32)
-        self.guard_px = guard_px
+        self.small_size, self.scale = reduction(size, motion_side_px)
         self.records: list[Record] = []
 
-    def record(self, frame: Frame, hole: Mask) -> Record:
-        """Take a frame in at the end."""
-        colours = np.asarray(
-            cv2.resize(frame.image, self.small_size, interpolation=cv2.INTER_AREA), np.uint8
-        )
-        small = motion.grey(colours)
-        reach = 2 * self.guard_px + 1
-        guard = hole.astype(np.uint8) * 255
-        if hole.any():
-            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-            guard = np.asarray(cv2.dilate(guard, kernel), np.uint8)
-        blocked = np.asarray(cv2.resize(guard, self.small_size, interpolation=cv2.INTER_AREA) > 0)
-        if hole.any():
-            blocked = cv2.dilate(blocked.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        far = cv2.distanceTransform((~blocked).astype(np.uint8), cv2.DIST_L2, 3)
-        near = np.asarray(far < NEAR * max(self.small_size))
-        made = Record(frame, hole, small, colours, np.asarray(blocked), near, guard)
-        self.records.append(made)
-        return made
+    def take(self, record: Record, pair: Pair | None) -> None:
+        """Take a frame in at the end that was beside the one before; None: it is the first."""
+        self.records.append(record)
+        if pair is None:
+            return
+        a, b, there, back = self.records[-2], record, pair.there, pair.back
+        b.link = pair.link
+        a.forward, a.stray = there.extra, there.stray
+        b.backward, b.stray = back.extra, back.stray
+        total = there.evidence
+        if a.evidence is not None:
+            total = np.clip(a.evidence.astype(np.float32) + total, -3, 3)
+        else:
+            a.evidence = total.astype(np.float16)
+        old = movers.remembered(back.evidence, total, back.flow, back.reliable)
+        b.evidence = old.astype(np.float16)
+        moving = movers.moving(total, a.small, a.blocked)
+        a.moving = moving.astype(np.uint8) * 255
+        moving_back = movers.moving(b.evidence.astype(np.float32), b.small, b.blocked)
+        b.moving = moving_back.astype(np.uint8) * 255
+        ahead, behind = _motion_of_others(a, b, pair)
+        a.others_forward = None if ahead is None else steps(ahead)
+        b.others_backward = None if behind is None else steps(behind)
+        a.told = a.told if a.told is not None else _told(a.evidence)
+        b.told = _told(b.evidence)
 
     def forget(self, count: int) -> None:
         """Drop the oldest `count` records."""
@@ -187,24 +145,9 @@ class Window:
 
     def link(self, index: int) -> Homography:
         """The homography from record `index` to the one before it, at source size."""
-        record = self.records[index]
-        if record.link is None:
-            before = self.records[index - 1]
-            found, trust = motion.global_motion(
-                record.small,
-                before.small,
-                ignore_a=record.blocked,
-                ignore_b=before.blocked,
-                patch_px=PATCH,
-            )
-            if not _plausible(found, self.small_size):
-                found, trust = np.eye(3), 0.0
-            up = np.diag([*self.scale, 1.0])
-            if trust > 0.6 and _still(found, self.small_size):
-                found = np.eye(3)  # a locked camera: the grid is the same, nothing to resample
-            record.link = up @ found @ np.linalg.inv(up)
-            record.trust = trust
-        return record.link
+        link = self.records[index].link
+        assert link is not None
+        return link
 
     def leap(self, index: int) -> Homography:
         """The homography from record `index` to the one `LEAP` before it, at source size.
@@ -217,7 +160,7 @@ class Window:
             for at in range(index, index - LEAP, -1):
                 chain = self.link(at) @ chain
             guess, measured = self._small_matrix(chain), chain
-            if not _still(guess, self.small_size):
+            if not still(guess, self.small_size):
                 before = self.records[index - LEAP]
                 found, trust = motion.global_motion(
                     record.small,
@@ -229,7 +172,7 @@ class Window:
                 )
                 w, h = self.small_size
                 change = np.asarray(np.linalg.inv(guess) @ found, np.float64)
-                if trust > 0.5 and _furthest(change, self.small_size) < 0.05 * max(w, h):
+                if trust > 0.5 and furthest(change, self.small_size) < 0.05 * max(w, h):
                     up = np.diag([*self.scale, 1.0])
                     measured = up @ found @ np.linalg.inv(up)
             record.leap = np.asarray(measured, np.float64)
@@ -254,75 +197,15 @@ class Window:
             total = total / total[2, 2]
             yield at, total
 
-    def residual(self, index: int, step: int) -> Steps:
-        """Completed flow (h, w, 2) from record `index` to its neighbour, less the camera's."""
-        record = self.records[index]
-        ready = record.forward if step > 0 else record.backward
-        if ready is None:
-            low = index if step > 0 else index - 1
-            self._measure(low)
-            ready = record.forward if step > 0 else record.backward
-        assert ready is not None
-        return ready
-
-    def _measure(self, low: int) -> None:
-        a, b = self.records[low], self.records[low + 1]
-        w, h = self.small_size
-        to_a = self._small_matrix(self.link(low + 1))
-        camera_back = motion.homography_flow(to_a, h, w)
-        camera_there = motion.homography_flow(np.asarray(np.linalg.inv(to_a), np.float64), h, w)
-        still = _still(to_a, self.small_size)
-
-        def flow(one: Record, other: Record, camera: Flow) -> Flow:
-            if still:
-                return motion.dense_flow(one.small, other.small)
-            return camera + _residual_flow(one, other, camera)
-
-        def background(
-            one: Record, other: Record, camera: Flow, way: Flow, home: Flow
-        ) -> tuple[Steps, npt.NDArray[np.uint8], Mask, Floats]:
-            extra, stray, reliable = _background_flow(way, home, camera, one.blocked)
-            off = np.asarray(stray / STRAY, np.float32)
-            found = movers.evidence(one.small, other.small, way, camera, off, reliable)
-            return extra, stray, reliable, found
-
-        there, back = flow(a, b, camera_there), flow(b, a, camera_back)
-        a.forward, a.stray, reliable, now = background(a, b, camera_there, there, back)
-        b.backward, stray, reliable_back, now_back = background(b, a, camera_back, back, there)
-        if b.stray is None:
-            b.stray = stray
-        past = np.zeros_like(now) if a.evidence is None else a.evidence.astype(np.float32)
-        total = np.clip(past + now, -3, 3)
-        if a.evidence is None:
-            a.evidence = total.astype(np.float16)
-        b.evidence = movers.remembered(now_back, total, back, reliable_back).astype(np.float16)
-        moving = movers.moving(total, a.small, a.blocked)
-        a.moving = moving.astype(np.uint8) * 255
-        moving_back = movers.moving(b.evidence.astype(np.float32), b.small, b.blocked)
-        b.moving = moving_back.astype(np.uint8) * 255
-        ahead, behind = _motion_of_others(
-            (a, b), (there, back), (camera_there, camera_back), (reliable, reliable_back)
-        )
-        a.others_forward = None if ahead is None else _steps(ahead)
-        b.others_backward = None if behind is None else _steps(behind)
-        a.told = a.told if a.told is not None else _told(a.evidence)
-        b.told = _told(b.evidence)
-
     def stray(self, index: int) -> npt.NDArray[np.uint8]:
         """(h, w) how far pixels of record `index` move against the camera; `STRAY` = may be."""
-        record = self.records[index]
-        if record.stray is None:
-            self._measure(min(index, len(self.records) - 2))
-        assert record.stray is not None
-        return record.stray
+        stray = self.records[index].stray
+        assert stray is not None
+        return stray
 
     def measure(self) -> None:
-        """Work out all motion not known yet, and what moves as far as the window can tell."""
+        """Work out what moves and how the camera does as far as the window can tell."""
         count = len(self.records)
-        for low in range(count - 1):
-            self.residual(low, 1)
-        if count > 1:
-            self.stray(count - 1)
         for index in range(LEAP, count):
             self.leap(index)
         for index in range(count - max(passing.LAGS)):
@@ -348,9 +231,6 @@ class Window:
     def moving(self, index: int) -> npt.NDArray[np.uint8]:
         """(h, w) 255 where record `index` shows what moves on its own, as far as is known."""
         found = self.records[index].moving
-        if found is None:
-            self.measure()
-            found = self.records[index].moving
         return np.zeros_like(self.records[index].small) if found is None else found
 
     def settle(self, index: int) -> None:
@@ -406,11 +286,16 @@ class Window:
         shut = cv2.resize(record.blocked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         return np.asarray((shut[box.slices] > 0) & ~record.hole[box.slices])
 
-    def others(self, index: int, step: int) -> Steps | None:
-        """Motion from record `index` to its neighbour of what moves on its own, if any is seen."""
-        self.residual(index, step)
+    def _flow(self, index: int, step: int, others: bool) -> Steps | None:
+        """Motion from record `index` to its neighbour, less the camera's; with `others` that of
+        what moves on its own, None if none is seen.
+        """
         record = self.records[index]
-        return record.others_forward if step > 0 else record.others_backward
+        if others:
+            return record.others_forward if step > 0 else record.others_backward
+        extra = record.forward if step > 0 else record.backward
+        assert extra is not None
+        return extra
 
     def follow(
         self, start: int, step: int, box: Box, spacing: int, *, others: bool = False
@@ -427,7 +312,7 @@ class Window:
         scale = self.scale / np.float32(FINE)
         while 0 <= index + step < len(self.records):
             link = self.neighbour(index, step)
-            extra = self.others(index, step) if others else self.residual(index, step)
+            extra = self._flow(index, step, others)
             if extra is None:
                 return
             moved = look(extra, self.shrunk(at)) * scale
@@ -443,61 +328,36 @@ def _halved(record: Record, size: tuple[int, int]) -> tuple[Image, npt.NDArray[n
     return np.asarray(picture, np.uint8), np.asarray(1 - blocked, np.uint8)
 
 
-def _residual_flow(a: Record, b: Record, camera: Flow, fast: bool = False) -> Flow:
-    """Dense flow (h, w, 2) from a to b, less the camera's.
-
-    The second picture is first brought onto the first along the camera's motion, and either's
-    hole is filled with what the other shows there: an object that stands still in the picture,
-    or a painted hole, would drag the flow around it along. Under a still camera the plain flow is
-    better: what the object stirs up around it is then doubted, and rightly.
-    """
-    moved = np.asarray(motion.warp(b.small, camera), np.uint8)
-    shut = motion.warp(b.blocked.astype(np.uint8) * 255, camera, border=cv2.BORDER_CONSTANT)
-    hidden = np.asarray(shut) > 0
-    first = np.where(a.blocked, moved, a.small)
-    both = a.blocked & hidden
-    if both.any():
-        smooth = diffuse(first.astype(np.float32), ~both, sweeps=2)
-        first = np.where(both, smooth, first).astype(np.uint8)
-    second = np.where(hidden, first, moved)
-    return motion.dense_flow(first, second, fast=fast)
-
-
-def _motion_of_others(
-    pair: tuple[Record, Record],
-    flows: tuple[Flow, Flow],
-    cameras: tuple[Flow, Flow],
-    reliable: tuple[Mask, Mask],
-) -> tuple[Flow | None, Flow | None]:
+def _motion_of_others(a: Record, b: Record, pair: Pair) -> tuple[Flow | None, Flow | None]:
     """Motion of what moves on its own, there and back, less the camera's, small pixels.
 
     Beside a hole the flow goes with what the hole was filled with, and that was the scene. So the
     affine motion of such things is taken from further away, and the flow measured again along it.
     None where too little is seen.
     """
-    a, b = pair
     near = a.near | b.near
     own = []
-    for record, flow, camera, good in zip(pair, flows, cameras, reliable, strict=True):
+    for record, way in ((a, pair.there), (b, pair.back)):
         assert record.moving is not None
-        seen = np.asarray((record.moving > 0) & near & good)
+        seen = np.asarray((record.moving > 0) & near & way.reliable)
         away = cv2.distanceTransform((~record.blocked).astype(np.uint8), cv2.DIST_L2, 3) > CLEAR
         clear = np.asarray(seen & away)
         enough = clear.sum() >= 4 * movers.ENOUGH
-        own.append(movers.rigid(flow - camera, clear if enough else seen))
+        own.append(movers.rigid(way.flow - way.camera, clear if enough else seen))
     first, second = own
     if first is None and second is None:
         return None, None
     first = -second if first is None and second is not None else first
     second = -first if second is None and first is not None else second
     assert first is not None and second is not None
+    cameras = pair.there.camera, pair.back.camera
     there, back = cameras[0] + first, cameras[1] + second
-    onto = there + _residual_flow(a, b, there, fast=True)
-    home = back + _residual_flow(b, a, back, fast=True)
+    onto = there + residual_flow(a, b, there, fast=True)
+    home = back + residual_flow(b, a, back, fast=True)
     agree = motion.agrees(onto, home), motion.agrees(home, onto)
     done: list[Flow | None] = []
     for record, flow, base, camera, good in zip(
-        pair, (onto, home), (first, second), cameras, agree, strict=True
+        (a, b), (onto, home), (first, second), cameras, agree, strict=True
     ):
         assert record.moving is not None
         known = np.asarray((record.moving > 0) & near & ~record.blocked & good)
@@ -506,52 +366,8 @@ def _motion_of_others(
     return done[0], done[1]
 
 
-def _steps(flow: Flow) -> Steps:
-    return np.asarray(np.rint(flow * FINE), np.int16)
-
-
 def _told(evidence: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
     return np.asarray(np.rint(255 * movers.told(evidence.astype(np.float32))), np.uint8)
-
-
-def _background_flow(
-    there: Flow, back: Flow, camera: Flow, blocked: Mask
-) -> tuple[Steps, npt.NDArray[np.uint8], Mask]:
-    """Flow less the camera's, spread under the hole, and the motion that is nobody's parallax."""
-    extra = there - camera
-    speed = cv2.magnitude(camera[..., 0], camera[..., 1])
-    stray = cv2.magnitude(extra[..., 0], extra[..., 1]) / (0.7 + 0.3 * speed)
-    reliable = motion.agrees(there, back) & ~blocked
-    # what moves on its own next to the hole says nothing of the background under it
-    completed = diffuse(extra, np.asarray(reliable & (stray < 1)))
-    flow = np.where((reliable & (stray >= 1))[..., None], extra, completed)
-    seen = diffuse(np.minimum(stray, 8).astype(np.float32), ~blocked, sweeps=1)
-    steps = np.asarray(np.rint(np.minimum(seen * STRAY, 255)), np.uint8)
-    return _steps(flow), steps, np.asarray(reliable)
-
-
-def _furthest(matrix: Homography, size: tuple[int, int]) -> float:
-    """How far a homography moves a corner of the picture, pixels."""
-    w, h = size
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32).reshape(-1, 1, 2)
-    return float(np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max())
-
-
-def _still(matrix: Homography, size: tuple[int, int]) -> bool:
-    """Whether a homography moves nothing by more than can be measured."""
-    return _furthest(matrix, size) < 0.12
-
-
-def _plausible(matrix: Homography, size: tuple[int, int]) -> bool:
-    """Whether a homography between neighbours keeps the picture's shape roughly as it is."""
-    w, h = size
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32).reshape(-1, 1, 2)
-    moved = cv2.perspectiveTransform(corners, matrix).reshape(-1, 2)
-    if not np.isfinite(moved).all():
-        return False
-    sides = np.linalg.norm(moved - np.roll(moved, 1, 0), axis=1)
-    want = np.array([h, w, h, w])
-    return bool((sides > 0.7 * want).all() and (sides < 1.4 * want).all())
 
 
 def project(matrix: npt.NDArray[np.floating], at: Floats) -> Floats:

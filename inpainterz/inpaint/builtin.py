@@ -10,32 +10,41 @@ Another thing that moves and is partly hidden by the hole is a layer of its own 
 In the end each fill is averaged with past and future along the motion (`inpaint.steady`), and given
 the grain that it lost by that (`inpaint.grain`).
 
-What other frames show hangs on the window alone, so it is fetched for one frame while the frame
-before it is put together: two cores are kept busy, and the result is the same. More threads than
-these two wait for one another.
+What other frames show hangs on the window alone, so for all but short clips it is looked up in a
+process of its own for one frame while the frame before it is put together here: two cores are kept
+busy, and the result is the same.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import background, grain, samples, steady
-from inpainterz.inpaint.background import Box, Record, Window
+from inpainterz.inpaint import grain, steady
+from inpainterz.inpaint.apart import Apart
+from inpainterz.inpaint.background import Window
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.inpaint.choose import choose
 from inpainterz.inpaint.layer import Carried, Layer, carry, levels, refill
-from inpainterz.inpaint.samples import Layers
+from inpainterz.inpaint.pairs import Arrivals, reduction
+from inpainterz.inpaint.seen import Known, Lookout, Seen
 from inpainterz.types import Frame, Inpainted, Mask, Origin
+
+log = logging.getLogger(__name__)
 
 STEADY = 0.5
 """How much of the outline of a moving thing is kept from the frame before."""
+
+WORTH_PX = 1_500_000
+"""Pixels of frames with a hole from which it pays to start another process, as that takes half a
+second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +105,13 @@ class BuiltinInpainter:
 
     def _filled(self, frames: Iterable[tuple[Frame, Mask]]) -> Iterator[Inpainted]:
         shot: _Shot | None = None
-        with ThreadPoolExecutor(1) as worker:
+        with Apart() as apart:
             for frame, hole in of_one_size(frames):
                 if shot is not None and shot.number != frame.shot:
                     yield from shot.finish()
                     shot = None
                 if shot is None:
-                    shot = _Shot(frame.shot, hole.shape, self.options, worker)
+                    shot = _Shot(frame.shot, hole.shape, self.options, apart)
                 yield from shot.take(frame, hole)
             if shot is not None:
                 yield from shot.finish()
@@ -125,57 +134,16 @@ def of_one_size(frames: Iterable[tuple[Frame, Mask]]) -> Iterator[tuple[Frame, M
         yield frame, np.asarray(hole, np.bool_)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Others:
-    """What other frames show of things that move before a box's hole."""
-
-    samples: Layers
-    share: Floats
-    """(h, w) 0..1, how surely such a thing covers the pixel."""
-    voted: Mask
-    """(h, w) where that could be said."""
-    before: Floats | None
-    """(h, w, 2) where each pixel was in the frame before, along their motion."""
-    rim: Mask
-    """(h, w) beside the hole, where it could not be told what moves."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """What other frames show at a box of the frame to be filled."""
-
-    box: Box
-    samples: Layers
-    before: Floats | None
-    """(h, w, 2) where each pixel was in the frame before, along the background."""
-    others: _Others | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Known:
-    """A frame with all that its window tells."""
-
-    record: Record
-    follows: int | None
-    """Number of the frame before, if it is in the window."""
-    moving: npt.NDArray[np.uint8]
-    """(h, w) 255 where it shows what moves on its own, at the size motion is estimated at."""
-    boxes: list[_Seen]
-    """The parts that hold its hole."""
-
-
 class _Shot:
     """The state of one shot: the window, and which of its frames is to come out next."""
 
-    def __init__(
-        self, number: int, size: tuple[int, int], options: Options, worker: Executor
-    ) -> None:
+    def __init__(self, number: int, size: tuple[int, int], options: Options, apart: Apart) -> None:
         self.number = number
+        self.size = size
         self.options = options
-        self.worker = worker
-        self.window = Window(size, motion_side_px=options.motion_side_px, guard_px=options.guard_px)
+        self.view = _View(size, options, apart)
         # image, hole and guard at source size; masks, pictures and four flows of the small size
-        w, h = self.window.small_size
+        (w, h), _ = reduction(size, options.motion_side_px)
         frame_bytes = size[0] * size[1] * 5 + w * h * 28
         held_bytes = size[0] * size[1] * (6 * (steady.DELAY + 1) + 20)
         affordable = max(2, ((options.memory_mb << 20) - held_bytes) // frame_bytes - 1)
@@ -188,8 +156,10 @@ class _Shot:
         self.at_once = ahead == delay
         self.ahead = ahead - delay - (not self.at_once)
         self.back = int(options.reach_frames * share)
-        self.fetched: Future[_Known] | None = None
-        """What the window tells of the frame that is put together next."""
+        self.waiting: deque[Frame | None] = deque()
+        """Frames that were not looked at yet; None: it has a hole, and is in the window alone."""
+        self.looked: Frame | None = None
+        """The same of the frame that is looked at, and is put together next."""
         self.scene: Layer | None = None
         """What was behind the hole and behind other things in the frame that was filled last."""
         self.others: Layer | None = None
@@ -198,80 +168,80 @@ class _Shot:
         """Number in the window of the frame that is looked at next."""
 
     def take(self, frame: Frame, hole: Mask) -> Iterator[Inpainted]:
-        if self.fetched is not None:
-            wait([self.fetched])  # it reads the window
-        self.window.record(frame, hole)
-        while self.next < len(self.window.records) and (
-            not self.window.records[self.next].hole.any()
-            or len(self.window.records) - 1 - self.next >= self.ahead
-        ):
+        self.view.record(frame, hole)
+        self.waiting.append(None if hole.any() else frame)
+        while self.waiting and (self.waiting[0] is not None or len(self.waiting) - 1 >= self.ahead):
             yield from self._advance()
 
     def finish(self) -> Iterator[Inpainted]:
-        while self.next < len(self.window.records):
+        while self.waiting:
             yield from self._advance()
-        if self.fetched is not None:
-            yield from self._put_together(self.fetched.result())
+        yield from self._rest()
         yield from self.steadier.finish()
 
     def _advance(self) -> Iterator[Inpainted]:
-        """Fetch what is known of the next frame while the one before it is put together."""
-        earlier = None if self.fetched is None else self.fetched.result()
+        """Have the next frame looked at while the one before it is put together."""
+        known, looked = self.view.known(), self.looked
         excess = self.next - self.back
         if excess > 0:
-            self.window.forget(excess)
+            self.view.forget(excess)
             self.next -= excess
-        self.fetched = self.worker.submit(_look, self.window, self.next, self.options.margin_px)
+        self.view.look(self.next)
         self.next += 1
-        if earlier is not None:
-            yield from self._put_together(earlier)
+        self.looked = self.waiting.popleft()
+        if known is not None:
+            yield from self._put_together(known, looked)
         if self.at_once:
-            done, self.fetched = self.fetched, None
-            yield from self._put_together(done.result())
+            yield from self._rest()
 
-    def _put_together(self, known: _Known) -> Iterator[Inpainted]:
-        record = known.record
-        scene, others = self._layers(known)
-        result = Inpainted(record.frame)
+    def _rest(self) -> Iterator[Inpainted]:
+        """Put the frame together that is looked at."""
+        known = self.view.known()
+        if known is not None:
+            yield from self._put_together(known, self.looked)
+
+    def _put_together(self, known: Known, whole: Frame | None) -> Iterator[Inpainted]:
+        """Fill a frame; `whole` is the frame itself where it has no hole."""
+        frame, hole = known.frame or whole, known.hole
+        assert frame is not None
+        scene, others = self._layers(frame, hole, known)
+        result = Inpainted(frame)
         if known.boxes:
-            image = record.frame.image.copy()
-            origin = np.zeros(record.hole.shape, np.uint8)
-            confidence = np.zeros(record.hole.shape, np.uint8)
+            image = frame.image.copy()
+            origin = np.zeros(hole.shape, np.uint8)
+            confidence = np.zeros(hole.shape, np.uint8)
             for seen in known.boxes:
                 crop = seen.box.slices
-                hole = record.hole[crop]
-                fill, trust = self._complete(known, seen, scene, others)
-                image[crop][hole] = levels(fill[hole])
-                origin[crop][hole] = np.where(trust[hole] > 0.5, Origin.SEEN, Origin.INVENTED)
-                confidence[crop][hole] = np.rint(255 * trust[hole]).astype(np.uint8)
-            old = record.frame
-            done = Frame(image, old.index, old.pts, old.time_base, old.shot)
+                inside = hole[crop]
+                fill, trust = self._complete(inside, known, seen, scene, others)
+                image[crop][inside] = levels(fill[inside])
+                origin[crop][inside] = np.where(trust[inside] > 0.5, Origin.SEEN, Origin.INVENTED)
+                confidence[crop][inside] = np.rint(255 * trust[inside]).astype(np.uint8)
+            done = Frame(image, frame.index, frame.pts, frame.time_base, frame.shot)
             result = Inpainted(done, origin, confidence)
         self.scene, self.others = scene, others
-        yield from self.steadier.take(result, record.hole)
+        yield from self.steadier.take(result, hole)
 
-    def _layers(self, known: _Known) -> tuple[Layer, Layer]:
+    def _layers(self, frame: Frame, hole: Mask, known: Known) -> tuple[Layer, Layer]:
         """What a frame shows outside its hole: the scene, and what moves before it."""
-        record = known.record
-        h, w = self.window.size
+        h, w = self.size
         moving = cv2.resize(known.moving, (w, h), interpolation=cv2.INTER_LINEAR)
         rim = np.ones((5, 5), np.uint8)
         away = cv2.dilate((moving > 76).astype(np.uint8), rim) > 0
-        theirs = np.asarray(away & ~record.hole)
-        number, image = record.frame.index, record.frame.image
+        theirs = np.asarray(away & ~hole)
         share = theirs.astype(np.float32)
-        scene = Layer(number, image.copy(), np.asarray(~record.hole & ~away), 1 - share)
-        return scene, Layer(number, image.copy(), theirs, share)
+        clear = np.asarray(~hole & ~away)
+        scene = Layer(frame.index, frame.image.copy(), clear, 1 - share)
+        return scene, Layer(frame.index, frame.image.copy(), theirs, share)
 
     def _complete(
-        self, known: _Known, seen: _Seen, scene: Layer, others: Layer
+        self, hole: Mask, known: Known, seen: Seen, scene: Layer, others: Layer
     ) -> tuple[Floats, Floats]:
         """Fill one box: the pixels (h, w, 3), and how far they are another frame's (h, w) 0..1.
 
         What was found is noted in the two layers.
         """
         crop = seen.box.slices
-        hole = known.record.hole[crop]
         alpha = np.zeros(hole.shape, np.float32)
         found = seen.others
         if found is not None:
@@ -306,27 +276,68 @@ class _Shot:
         return np.asarray(fill, np.float32), np.where(hole, trust, 0).astype(np.float32)
 
     def _carried(
-        self, known: _Known, layer: Layer | None, before: Floats | None, shape: tuple[int, int]
+        self, known: Known, layer: Layer | None, before: Floats | None, shape: tuple[int, int]
     ) -> Carried:
         """A layer as the frame before knew it, seen at the positions `before`."""
         follows = layer is not None and layer.index == known.follows
         return carry(layer, before if follows else None, shape)
 
 
-def _look(window: Window, index: int, margin_px: int) -> _Known:
-    """What a window tells of one of its records."""
-    record = window.records[index]
-    window.settle(index)
-    moving = window.moving(index)
-    follows = window.records[index - 1].frame.index if index > 0 else None
-    boxes = background.boxes(record.hole, margin_px) if record.hole.any() else []
-    return _Known(record, follows, moving, [_seen(window, index, box) for box in boxes])
+class _View:
+    """The window of a shot, here or, where there is much to look at, in a process of its own."""
 
+    def __init__(self, size: tuple[int, int], options: Options, apart: Apart) -> None:
+        self.apart = apart
+        side_px, guard_px = options.motion_side_px, options.guard_px
+        self.arrivals = Arrivals(size, motion_side_px=side_px, guard_px=guard_px)
+        self.here: Lookout | None = Lookout(Window(size, side_px), options.margin_px)
+        """None: it is in the other process."""
+        self.work_px = 0
+        self.answer: Known | None = None
+        self.asked = False
 
-def _seen(window: Window, index: int, box: Box) -> _Seen:
-    others: _Others | None = None
-    found = samples.gather_others(window, index, box)
-    if found is not None:
-        before = window.onto_previous(index, box, others=True)
-        others = _Others(*found, before, window.rim(index, box))
-    return _Seen(box, samples.gather(window, index, box), window.onto_previous(index, box), others)
+    def record(self, frame: Frame, hole: Mask) -> None:
+        """Take a frame in."""
+        new = self.arrivals.take(frame, hole)
+        self._settle()
+        self.work_px += hole.size if hole.any() else 0
+        if self.here is None:
+            self.apart.tell("take", *new)
+        else:
+            self.here.take(*new)
+            if self.work_px >= WORTH_PX and (os.cpu_count() or 1) > 1:
+                self._move()
+
+    def forget(self, count: int) -> None:
+        """See `Lookout.forget`; what is known of the frame that was looked at is lost."""
+        if self.here is None:
+            self.apart.tell("forget", count)
+        else:
+            self.here.forget(count)
+
+    def look(self, index: int) -> None:
+        """Have a frame looked at, see `Lookout.look`."""
+        if self.here is None:
+            self.apart.ask("look", index)
+            self.asked = True
+        else:
+            self.answer = self.here.look(index)
+
+    def known(self) -> Known | None:
+        """What is known of the frame that was looked at; None after that."""
+        self._settle()
+        known, self.answer = self.answer, None
+        return known
+
+    def _settle(self) -> None:
+        if self.asked:
+            self.asked = False
+            self.answer = self.apart.answer()
+
+    def _move(self) -> None:
+        try:
+            self.apart.put(self.here)
+            self.here = None
+        except OSError as error:
+            log.warning("no process to help with the fill, so it takes longer: %s", error)
+            self.work_px = -(1 << 62)  # not tried again in this shot

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from inpainterz.inpaint.background import STRAY, Box, Record, Window, look, project, visible
+from inpainterz.inpaint.background import Box, Window, look, project, visible
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
+from inpainterz.inpaint.pairs import STRAY, Record
 from inpainterz.motion import Homography
 from inpainterz.types import Mask
 

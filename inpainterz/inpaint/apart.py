@@ -1,0 +1,161 @@
+"""An object in a process of its own, so that its methods run while this process does other work.
+
+Threads would wait for one another: the methods in question are a great many short calls, between
+which Python lets one thread at a time go on. The other process is started by its command line, as
+`multiprocessing` would run the user's script again where it cannot fork; it ends with its input,
+so it does not outlive this one.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from inpainterz.errors import OutOfMemory
+
+PATIENCE = 5.0
+"""Seconds that the other process has to end by itself."""
+
+
+class Apart:
+    """One object, and later perhaps another one, in a process of its own.
+
+    A context manager: leaving it ends the process. Nothing is started before the first `put`.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._waiting = False
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def put(self, thing: object) -> None:
+        """Send an object (pickled) there; it takes the place of the one before.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        if self._process is None:
+            self._process = _started()
+        self._send((None, (thing,), False))
+
+    def tell(self, method: str, *arguments: object) -> None:
+        """Call a method of the object there and do not wait; what it raises comes with an answer.
+
+        No answer may be outstanding.
+        """
+        self._send((method, arguments, False))
+
+    def ask(self, method: str, *arguments: object) -> None:
+        """Call a method whose result `answer` will give; nothing else may be sent before that."""
+        self._send((method, arguments, True))
+        self._waiting = True
+
+    def answer(self) -> Any:
+        """Wait for what the method asked for returns, or raise what it raised.
+
+        Raises:
+            OutOfMemory: the process was ended from outside, as happens where memory runs out.
+        """
+        assert self._waiting and self._process is not None and self._process.stdout is not None
+        self._waiting = False
+        try:
+            good, result = pickle.load(self._process.stdout)
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise self._ended() from error
+        if not good:
+            raise result
+        return result
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        if self._waiting:
+            process.kill()  # nobody wants the answer any more
+            self._waiting = False
+        try:
+            process.stdin.close()
+            process.wait(PATIENCE)
+        except (OSError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait()
+        finally:
+            process.stdout.close()
+
+    def _send(self, message: object) -> None:
+        assert not self._waiting and self._process is not None and self._process.stdin is not None
+        try:
+            pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._ended() from error
+
+    def _ended(self) -> OutOfMemory:
+        return OutOfMemory(
+            "a process that helps to fill was ended, perhaps as memory ran out",
+            "Close other programs, or lower inpaint.memory_mb",
+        )
+
+
+def _started() -> subprocess.Popen[bytes]:
+    import cv2
+
+    package = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join(p for p in (str(package), os.environ.get("PYTHONPATH")) if p)
+    # optical flow hangs slightly on the number of threads that it is divided among
+    command = [sys.executable, "-m", __name__, str(cv2.getNumThreads())]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+
+
+def serve(threads: int) -> None:
+    """What the other process does until its input ends."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other one's to answer
+    cv2.setNumThreads(threads)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing that is printed gets between the answers
+    thing: object = None
+    failed: Exception | None = None
+    while True:
+        try:
+            message = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        method, arguments, wanted = message
+        if method is None:
+            (thing,), failed = arguments, None
+            continue
+        result: object = None
+        if failed is None:
+            try:
+                result = getattr(thing, method)(*arguments)
+            except Exception as error:  # handed on
+                failed = error
+        if wanted:
+            try:
+                pickle.dump((failed is None, failed or result), answers, pickle.HIGHEST_PROTOCOL)
+                answers.flush()
+            except BrokenPipeError:
+                return
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
