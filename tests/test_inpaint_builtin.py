@@ -342,15 +342,14 @@ def test_where_no_process_can_be_started_the_fill_is_the_same(
 
 
 def test_a_hole_that_stands_still_does_not_hold_the_flow_back() -> None:
-    arrivals = pairs.Arrivals((H, W), motion_side_px=480, guard_px=3)
+    neighbours = pairs.Neighbours((H, W), 480)
     window = background.Window((H, W), 480)
     for i in range(2):
         image = _plate(i, 4.0).copy()
         hole = np.zeros((H, W), np.bool_)
         hole[24:48, 40:70] = True
         image[hole] = 128
-        window.take(*arrivals.take(Frame(image, i, i, Fraction(1, 25)), hole))
-    window.measure()
+        window.take(neighbours.record(Frame(image, i, i, Fraction(1, 25)), hole, 3))
     stray = window.stray(0) / np.float32(background.STRAY)
     assert stray[4:-4, 6:-6].max() < 0.8
 
@@ -392,7 +391,7 @@ def test_motion_is_carried_on_under_the_hole() -> None:
 @pytest.mark.parametrize("first", [0, 3])
 def test_a_thing_half_hidden_is_followed_as_it_moves_and_not_as_the_scene_does(first: int) -> None:
     """A box drives to the right, the camera too; from a frame on a hole covers its right half."""
-    arrivals = pairs.Arrivals((120, 200), motion_side_px=480, guard_px=3)
+    neighbours = pairs.Neighbours((120, 200), 480)
     window = background.Window((120, 200), 480)
     rng = np.random.default_rng(4)
     scene, cart = (
@@ -406,8 +405,7 @@ def test_a_thing_half_hidden_is_followed_as_it_moves_and_not_as_the_scene_does(f
         if i >= first:
             hole[50:80, 90 + 2 * i : 150 + 2 * i] = True
         image[hole] = 128
-        window.take(*arrivals.take(Frame(image, i, i, Fraction(1, 25)), hole))
-    window.measure()
+        window.take(neighbours.record(Frame(image, i, i, Fraction(1, 25)), hole, 3))
     box = background.Box(100, 54, 122, 76)
     at = window.onto_previous(3, box, others=True)
     assert at is not None
@@ -420,14 +418,15 @@ def test_a_thing_half_hidden_is_followed_as_it_moves_and_not_as_the_scene_does(f
 
 
 def test_a_chain_of_homographies_is_measured_anew() -> None:
-    arrivals = pairs.Arrivals((H, W), motion_side_px=480, guard_px=3)
+    neighbours = pairs.Neighbours((H, W), 480)
     window = background.Window((H, W), 480)
     pan = 2.0
     for i in range(9):
         window.take(
-            *arrivals.take(Frame(_plate(i, pan), i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_))
+            neighbours.record(
+                Frame(_plate(i, pan), i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_), 3
+            )
         )
-    window.measure()
     for record in window.records[1:]:
         assert record.link is not None
         record.link = np.array([[1, 0, 0.4], [0, 1, 0], [0, 0, 1]]) @ record.link  # drifts

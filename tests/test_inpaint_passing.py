@@ -89,7 +89,7 @@ def test_a_piece_is_whole_where_part_of_it_moves() -> None:
 
 
 def test_what_leaps_is_seen_as_a_whole_though_no_flow_follows_it() -> None:
-    arrivals = pairs.Arrivals((H, W), motion_side_px=480, guard_px=3)
+    neighbours = pairs.Neighbours((H, W), 480)
     window = background.Window((H, W), 480)
     lag = max(passing.LAGS)
 
@@ -98,8 +98,9 @@ def test_what_leaps_is_seen_as_a_whole_though_no_flow_follows_it() -> None:
         # it leaps farther than any flow can tell and turns meanwhile
         y, x = (10 + 37 * i) % 60, (8 + 53 * i) % 72
         image[y : y + 30, x : x + 50] = _fur(i)
-        window.take(*arrivals.take(Frame(image, i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_)))
-        window.measure()
+        window.take(
+            neighbours.record(Frame(image, i, i, Fraction(1, 25)), np.zeros((H, W), np.bool_), 3)
+        )
         return y, x
 
     y, x = [show(i) for i in range(2 * lag)][lag]

@@ -28,9 +28,9 @@ def hd(tmp_path_factory: pytest.TempPathFactory) -> Order:
 def test_a_plan_tells_the_stages_and_their_largest_memory(hd: Order) -> None:
     plan = make_plan(hd)
     assert [s.name for s in plan.stages] == ["outline", "follow", "fill", "write"]
-    # measured: 1,072 MiB at 1080p with 600 MiB for the built-in inpainter (benchmarks/README.md)
+    # measured: 1,132 MiB at 1080p with 600 MiB for the built-in inpainter (benchmarks/README.md)
     less = EngineChoice(options={"inpaint": {"memory_mb": 600}})
-    assert 1000 < make_plan(replace(hd, engines=less)).memory_mb < 1200
+    assert 1100 < make_plan(replace(hd, engines=less)).memory_mb < 1300
     assert plan.memory_mb > 1200
     assert plan.engines == hd.engines
     assert plan.notes == ()

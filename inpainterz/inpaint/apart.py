@@ -8,11 +8,13 @@ so it does not outlive this one.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ class Apart:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting = False
+        self.waited = 0.0
+        """Seconds that the last answer kept us waiting."""
 
     def __enter__(self) -> Apart:
         return self
@@ -66,9 +70,13 @@ class Apart:
         Raises:
             OutOfMemory: the process was ended from outside, as happens where memory runs out.
         """
-        assert self._waiting and self._process is not None and self._process.stdout is not None
+        assert self._waiting and self._process is not None
+        assert isinstance(self._process.stdout, io.BufferedReader)
         self._waiting = False
         try:
+            start = time.monotonic()
+            self._process.stdout.peek(1)
+            self.waited = time.monotonic() - start
             good, result = pickle.load(self._process.stdout)
         except (EOFError, pickle.UnpicklingError) as error:
             raise self._ended() from error

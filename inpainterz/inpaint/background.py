@@ -24,11 +24,11 @@ from inpainterz.inpaint.pairs import (
     FINE,
     PATCH,
     STRAY,
+    Neighbours,
     Pair,
     Record,
     Steps,
     furthest,
-    reduction,
     residual_flow,
     steps,
     still,
@@ -62,8 +62,7 @@ class Box:
 
     def grid(self) -> Floats:
         """(h, w, 2) absolute (x, y) of each pixel."""
-        corner = np.array([self.x0, self.y0], np.float32)
-        return np.asarray(motion.grid(*self.shape) + corner, np.float32)
+        return motion.grid(*self.shape, self.x0, self.y0)
 
 
 def boxes(hole: Mask, margin: int) -> list[Box]:
@@ -110,14 +109,30 @@ class Window:
 
     def __init__(self, size: tuple[int, int], motion_side_px: int) -> None:
         self.size = size
-        self.small_size, self.scale = reduction(size, motion_side_px)
+        self.neighbours = Neighbours(size, motion_side_px)
+        self.small_size, self.scale = self.neighbours.small_size, self.neighbours.scale
         self.records: list[Record] = []
 
-    def take(self, record: Record, pair: Pair | None) -> None:
-        """Take a frame in at the end that was beside the one before; None: it is the first."""
+    def take(self, record: Record, pair: Pair | None = None) -> None:
+        """Take a frame in at the end, and work out what can be told by now of motion.
+
+        Args:
+            record: of the frame.
+            pair: its motion from the frame before, if that is known already.
+        """
         self.records.append(record)
-        if pair is None:
-            return
+        count = len(self.records)
+        if count > 1:
+            self._join(pair)
+        if count > LEAP:
+            self.leap(count - 1)
+        if count > max(passing.LAGS):
+            self.settle(count - 1 - max(passing.LAGS))
+
+    def _join(self, pair: Pair | None) -> None:
+        """Note the motion between the last two records, and what moves on its own in them."""
+        record = self.records[-1]
+        pair = pair or self.neighbours.pair(self.records[-2], record)
         a, b, there, back = self.records[-2], record, pair.there, pair.back
         b.link = pair.link
         a.forward, a.stray = there.extra, there.stray
@@ -203,14 +218,6 @@ class Window:
         assert stray is not None
         return stray
 
-    def measure(self) -> None:
-        """Work out what moves and how the camera does as far as the window can tell."""
-        count = len(self.records)
-        for index in range(LEAP, count):
-            self.leap(index)
-        for index in range(count - max(passing.LAGS)):
-            self._settle(index)
-
     def onto_previous(self, index: int, box: Box, *, others: bool = False) -> Floats | None:
         """Positions (h, w, 2) in the record before of the box's pixels, along the background.
 
@@ -222,7 +229,7 @@ class Window:
 
     def shrunk(self, at: Floats) -> Floats:
         """Positions (h, w, 2) at the size that motion is estimated at."""
-        return at if (self.scale == 1).all() else np.asarray(at / self.scale, np.float32)
+        return at if (self.scale == 1).all() else motion.scaled(at, *(1 / self.scale))
 
     def _small_matrix(self, matrix: Homography) -> Homography:
         up = np.diag([*self.scale, 1.0])
@@ -235,10 +242,6 @@ class Window:
 
     def settle(self, index: int) -> None:
         """Tell what moves in record `index` from all that the window shows by now."""
-        self.measure()
-        self._settle(index)
-
-    def _settle(self, index: int) -> None:
         record = self.records[index]
         if record.settled or record.moving is None:
             return
@@ -309,13 +312,13 @@ class Window:
         full = box.grid()[::spacing, ::spacing]
         at = np.ascontiguousarray(full)
         index = start
-        scale = self.scale / np.float32(FINE)
+        scale = self.scale / FINE
         while 0 <= index + step < len(self.records):
             link = self.neighbour(index, step)
             extra = self._flow(index, step, others)
             if extra is None:
                 return
-            moved = look(extra, self.shrunk(at)) * scale
+            moved = motion.scaled(look(extra, self.shrunk(at)), *scale)
             at = np.asarray(project(link, at) + moved, np.float32)
             index += step
             yield index, at

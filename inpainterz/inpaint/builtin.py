@@ -33,7 +33,7 @@ from inpainterz.inpaint.background import Window
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.inpaint.choose import choose
 from inpainterz.inpaint.layer import Carried, Layer, carry, levels, refill
-from inpainterz.inpaint.pairs import Arrivals, reduction
+from inpainterz.inpaint.pairs import Neighbours, Pair, Record, reduction
 from inpainterz.inpaint.seen import Known, Lookout, Seen
 from inpainterz.types import Frame, Inpainted, Mask, Origin
 
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 STEADY = 0.5
 """How much of the outline of a moving thing is kept from the frame before."""
+
+IDLE_S = 0.01
+"""Seconds of waiting for the other process from which some of its work is done here."""
 
 WORTH_PX = 1_500_000
 """Pixels of frames with a hole from which it pays to start another process, as that takes half a
@@ -288,9 +291,11 @@ class _View:
 
     def __init__(self, size: tuple[int, int], options: Options, apart: Apart) -> None:
         self.apart = apart
-        side_px, guard_px = options.motion_side_px, options.guard_px
-        self.arrivals = Arrivals(size, motion_side_px=side_px, guard_px=guard_px)
-        self.here: Lookout | None = Lookout(Window(size, side_px), options.margin_px)
+        self.guard_px = options.guard_px
+        self.neighbours = Neighbours(size, options.motion_side_px)
+        self.last: Record | None = None
+        window = Window(size, options.motion_side_px)
+        self.here: Lookout | None = Lookout(window, options.margin_px)
         """None: it is in the other process."""
         self.work_px = 0
         self.answer: Known | None = None
@@ -298,15 +303,19 @@ class _View:
 
     def record(self, frame: Frame, hole: Mask) -> None:
         """Take a frame in."""
-        new = self.arrivals.take(frame, hole)
-        self._settle()
-        self.work_px += hole.size if hole.any() else 0
-        if self.here is None:
-            self.apart.tell("take", *new)
-        else:
-            self.here.take(*new)
+        new, last = self.neighbours.record(frame, hole, self.guard_px), self.last
+        self.last = new
+        if self.here is not None:
+            self.here.take(new)
+            self.work_px += hole.size if hole.any() else 0
             if self.work_px >= WORTH_PX and (os.cpu_count() or 1) > 1:
                 self._move()
+            return
+        pair: Pair | None = None
+        if last is not None and self.apart.waited > IDLE_S:
+            pair = self.neighbours.pair(last, new)  # the other process has more to do than this one
+        self._settle()
+        self.apart.tell("take", new, pair)
 
     def forget(self, count: int) -> None:
         """See `Lookout.forget`; what is known of the frame that was looked at is lost."""
@@ -337,7 +346,7 @@ class _View:
     def _move(self) -> None:
         try:
             self.apart.put(self.here)
-            self.here = None
+            self.here, self.apart.waited = None, 2 * IDLE_S  # at first this one has nothing to do
         except OSError as error:
             log.warning("no process to help with the fill, so it takes longer: %s", error)
             self.work_px = -(1 << 62)  # not tried again in this shot

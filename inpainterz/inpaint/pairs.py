@@ -118,33 +118,24 @@ def reduction(size: tuple[int, int], side_px: int) -> tuple[tuple[int, int], Flo
     return small, np.array([w / small[0], h / small[1]], np.float32)
 
 
-class Arrivals:
-    """Frames of one shot as they come in, each with its motion from the one before.
+class Neighbours:
+    """What frames show by themselves, and two of them beside each other.
 
     Args:
         size: (height, width) of the frames.
         motion_side_px: motion is estimated with the longer side at most this.
-        guard_px: nothing is taken this close to another frame's hole.
     """
 
-    def __init__(self, size: tuple[int, int], *, motion_side_px: int, guard_px: int) -> None:
+    def __init__(self, size: tuple[int, int], motion_side_px: int) -> None:
         self.small_size, self.scale = reduction(size, motion_side_px)
-        self.guard_px = guard_px
-        self.last: Record | None = None
 
-    def take(self, frame: Frame, hole: Mask) -> tuple[Record, Pair | None]:
-        """A frame with what it shows, and its motion from the one before, if there is one."""
-        record = self._record(frame, hole)
-        pair = None if self.last is None else self._pair(self.last, record)
-        self.last = record
-        return record, pair
-
-    def _record(self, frame: Frame, hole: Mask) -> Record:
+    def record(self, frame: Frame, hole: Mask, guard_px: int) -> Record:
+        """A frame with what it shows; nothing is to be taken so close to its hole."""
         colours = np.asarray(
             cv2.resize(frame.image, self.small_size, interpolation=cv2.INTER_AREA), np.uint8
         )
         small = motion.grey(colours)
-        reach = 2 * self.guard_px + 1
+        reach = 2 * guard_px + 1
         guard = hole.astype(np.uint8) * 255
         if hole.any():
             kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
@@ -156,7 +147,8 @@ class Arrivals:
         near = np.asarray(far < NEAR * max(self.small_size))
         return Record(frame, hole, small, colours, np.asarray(blocked), near, guard)
 
-    def _pair(self, a: Record, b: Record) -> Pair:
+    def pair(self, a: Record, b: Record) -> Pair:
+        """The motion between two frames that follow each other."""
         small, link = self._link(a, b)
         w, h = self.small_size
         camera_back = motion.homography_flow(small, h, w)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from inpainterz import motion
 from inpainterz.inpaint.background import Box, Window, look, project, visible
 from inpainterz.inpaint.blend import Floats, diffuse, level_gap
 from inpainterz.inpaint.pairs import STRAY, Record
@@ -87,7 +88,6 @@ def gather(window: Window, index: int, box: Box) -> Layers:
     one. Every frame is first brought onto the surroundings of the hole: an affine
     correction of place, and a membrane correction of exposure.
     """
-    window.measure()
     surroundings = _Surroundings(window, index, box)
     hole = window.records[index].hole[box.slices]
     ways = ((-1, False), (1, False), (-1, True), (1, True))
@@ -235,8 +235,7 @@ class _Surroundings:
         h, w = box.shape
         self.step = max(1, round(max(h, w) / COARSE), round(float(window.scale[0])))
         self.coarse = np.ascontiguousarray(self.grid[:: self.step, :: self.step])
-        corner = np.array([box.x0, box.y0], np.float32)
-        self.inside = self.grid - corner
+        self.inside = motion.grid(h, w)
         """(h, w, 2) each pixel's position in the box."""
         self.thin = 2 if max(h, w) / self.step > 64 else 1
         """The corrections are spread on a grid this much coarser."""

@@ -69,7 +69,7 @@ class Lookout:
         self.window = window
         self.margin_px = margin_px
 
-    def take(self, record: Record, pair: Pair | None) -> None:
+    def take(self, record: Record, pair: Pair | None = None) -> None:
         """See `Window.take`."""
         self.window.take(record, pair)
 

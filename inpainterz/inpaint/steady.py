@@ -283,8 +283,8 @@ def _heard(state: _State, held: _Held, flow: Flow) -> list[_Word | None]:
     words: list[_Word | None] = []
     for box in held.boxes:
         grid = box.grid()
-        small = np.asarray((grid + 0.5) / scale - 0.5, np.float32)
-        at = np.asarray(grid + look(flow, small) * scale, np.float32)
+        small = motion.scaled(grid + np.float32(0.5), *(1 / scale)) - np.float32(0.5)
+        at = grid + motion.scaled(look(flow, small), *scale)
         x, y = at[..., 0], at[..., 1]
         within = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
         pixels = look(state.pixels, at, cv2.INTER_CUBIC)

@@ -75,7 +75,8 @@ def _deaot(options: Any, megapixels: float, hole: float) -> float | None:
 
 
 def _builtin_fill(options: Any, megapixels: float, hole: float) -> float:
-    return 60 + 45 * megapixels + 1200 * hole + 1.08 * _window(options, megapixels)
+    # 80 MiB are those of the process that looks ahead
+    return 140 + 45 * megapixels + 1200 * hole + 1.08 * _window(options, megapixels)
 
 
 def _e2fgvi(options: Any, megapixels: float, hole: float) -> float | None:
