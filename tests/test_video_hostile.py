@@ -312,8 +312,14 @@ def test_a_reference_to_another_file_is_not_followed(tmp_path: Path) -> None:
 
 def test_no_module_can_reach_a_shell() -> None:
     root = Path(__file__).resolve().parent.parent / "inpainterz"
+    # what this one unpickles comes through a pipe from a process that it started itself
+    text = (root / "inpaint" / "apart.py").read_text("utf-8")
+    assert text.count("pickle.load(") == 2
+    assert "pickle.load(self._process.stdout)" in text and "pickle.load(sys.stdin.buffer)" in text
     for path in root.rglob("*.py"):
         text = path.read_text("utf-8")
+        if path.name == "apart.py":
+            text = text.replace("pickle.load(", "")
         for word in ("os.system", "shell=True", "os.popen", "eval(", "pickle.load"):
             if word == "eval(":
                 assert " eval(" not in text.replace(".eval(", ""), path
