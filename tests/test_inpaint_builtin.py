@@ -15,7 +15,7 @@ import pytest
 
 from inpainterz import motion
 from inpainterz.errors import InputError, OptionError
-from inpainterz.inpaint import apart, background, blend, builtin, movers, pairs, patches
+from inpainterz.inpaint import apart, background, blend, builtin, movers, pairs, patches, seen
 from inpainterz.inpaint.blend import Floats
 from inpainterz.inpaint.builtin import BuiltinInpainter, Options, create
 from inpainterz.types import Frame, Image, Inpainted, Mask, Origin
@@ -294,7 +294,7 @@ def _played(
 ) -> list[Image]:
     """The cart's frames filled, the other process used from so many pixels on."""
     clip, _, _ = _cart()
-    monkeypatch.setattr(builtin, "WORTH_PX", worth_px)
+    monkeypatch.setattr(seen, "WORTH_PX", worth_px)
     return [done.frame.image for done in engine.inpaint(clip)]
 
 
@@ -322,7 +322,7 @@ def test_two_shots_use_one_other_process(
     later = [
         (Frame(f.image, 4 + f.index, 4 + f.pts, f.time_base, 1), mask) for f, mask in _clip(3)[0]
     ]
-    monkeypatch.setattr(builtin, "WORTH_PX", 1)
+    monkeypatch.setattr(seen, "WORTH_PX", 1)
     monkeypatch.setattr(builtin, "Apart", Counted)
     done = list(engine.inpaint([*first, *later]))
     assert [d.frame.index for d in done] == list(range(7)) and started == 1

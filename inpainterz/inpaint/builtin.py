@@ -17,8 +17,6 @@ busy, and the result is the same.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,25 +27,15 @@ import numpy as np
 from inpainterz.errors import InputError, OptionError
 from inpainterz.inpaint import grain, steady
 from inpainterz.inpaint.apart import Apart
-from inpainterz.inpaint.background import Window
 from inpainterz.inpaint.blend import Floats, diffuse
 from inpainterz.inpaint.choose import choose
 from inpainterz.inpaint.layer import Carried, Layer, carry, levels, refill
-from inpainterz.inpaint.pairs import Neighbours, Pair, Record, reduction
-from inpainterz.inpaint.seen import Known, Lookout, Seen
+from inpainterz.inpaint.pairs import reduction
+from inpainterz.inpaint.seen import Known, Seen, View
 from inpainterz.types import Frame, Inpainted, Mask, Origin
-
-log = logging.getLogger(__name__)
 
 STEADY = 0.5
 """How much of the outline of a moving thing is kept from the frame before."""
-
-IDLE_S = 0.01
-"""Seconds of waiting for the other process from which some of its work is done here."""
-
-WORTH_PX = 1_500_000
-"""Pixels of frames with a hole from which it pays to start another process, as that takes half a
-second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +132,13 @@ class _Shot:
         self.number = number
         self.size = size
         self.options = options
-        self.view = _View(size, options, apart)
+        self.view = View(
+            size,
+            apart,
+            motion_side_px=options.motion_side_px,
+            guard_px=options.guard_px,
+            margin_px=options.margin_px,
+        )
         # image, hole and guard at source size; masks, pictures and four flows of the small size
         (w, h), _ = reduction(size, options.motion_side_px)
         frame_bytes = size[0] * size[1] * 5 + w * h * 28
@@ -171,7 +165,7 @@ class _Shot:
         """Number in the window of the frame that is looked at next."""
 
     def take(self, frame: Frame, hole: Mask) -> Iterator[Inpainted]:
-        self.view.record(frame, hole)
+        self.view.take(frame, hole)
         self.waiting.append(None if hole.any() else frame)
         while self.waiting and (self.waiting[0] is not None or len(self.waiting) - 1 >= self.ahead):
             yield from self._advance()
@@ -284,69 +278,3 @@ class _Shot:
         """A layer as the frame before knew it, seen at the positions `before`."""
         follows = layer is not None and layer.index == known.follows
         return carry(layer, before if follows else None, shape)
-
-
-class _View:
-    """The window of a shot, here or, where there is much to look at, in a process of its own."""
-
-    def __init__(self, size: tuple[int, int], options: Options, apart: Apart) -> None:
-        self.apart = apart
-        self.guard_px = options.guard_px
-        self.neighbours = Neighbours(size, options.motion_side_px)
-        self.last: Record | None = None
-        window = Window(size, options.motion_side_px)
-        self.here: Lookout | None = Lookout(window, options.margin_px)
-        """None: it is in the other process."""
-        self.work_px = 0
-        self.answer: Known | None = None
-        self.asked = False
-
-    def record(self, frame: Frame, hole: Mask) -> None:
-        """Take a frame in."""
-        new, last = self.neighbours.record(frame, hole, self.guard_px), self.last
-        self.last = new
-        if self.here is not None:
-            self.here.take(new)
-            self.work_px += hole.size if hole.any() else 0
-            if self.work_px >= WORTH_PX and (os.cpu_count() or 1) > 1:
-                self._move()
-            return
-        pair: Pair | None = None
-        if last is not None and self.apart.waited > IDLE_S:
-            pair = self.neighbours.pair(last, new)  # the other process has more to do than this one
-        self._settle()
-        self.apart.tell("take", new, pair)
-
-    def forget(self, count: int) -> None:
-        """See `Lookout.forget`; what is known of the frame that was looked at is lost."""
-        if self.here is None:
-            self.apart.tell("forget", count)
-        else:
-            self.here.forget(count)
-
-    def look(self, index: int) -> None:
-        """Have a frame looked at, see `Lookout.look`."""
-        if self.here is None:
-            self.apart.ask("look", index)
-            self.asked = True
-        else:
-            self.answer = self.here.look(index)
-
-    def known(self) -> Known | None:
-        """What is known of the frame that was looked at; None after that."""
-        self._settle()
-        known, self.answer = self.answer, None
-        return known
-
-    def _settle(self) -> None:
-        if self.asked:
-            self.asked = False
-            self.answer = self.apart.answer()
-
-    def _move(self) -> None:
-        try:
-            self.apart.put(self.here)
-            self.here, self.apart.waited = None, 2 * IDLE_S  # at first this one has nothing to do
-        except OSError as error:
-            log.warning("no process to help with the fill, so it takes longer: %s", error)
-            self.work_px = -(1 << 62)  # not tried again in this shot
