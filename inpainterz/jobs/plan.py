@@ -75,7 +75,7 @@ def _deaot(options: Any, megapixels: float, hole: float) -> float | None:
 
 
 def _builtin_fill(options: Any, megapixels: float, hole: float) -> float:
-    # 80 MiB are those of the process that looks ahead
+    # the process that looks ahead has its own Python and OpenCV
     return 140 + 45 * megapixels + 1200 * hole + 1.08 * _window(options, megapixels)
 
 
