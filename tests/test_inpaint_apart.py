@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -85,3 +89,21 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     process.stdin.close()  # as if this process were gone
     assert process.wait(10) == 0
     process.stdout.close()
+
+
+def test_what_lies_in_the_users_folder_is_not_imported(
+    far: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "pickle", "inpainterz"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [p for p in sys.path if p])
+    far.put(deque([1]))
+    far.ask("copy")
+    assert far.answer() == deque([1])
+
+
+@pytest.mark.parametrize("error", [cv2.error("empty"), OutOfMemory("none", "Less")])
+def test_errors_of_ours_and_opencv_can_be_handed_on(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error) and str(again)[:4] == str(error)[:4]

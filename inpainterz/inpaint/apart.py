@@ -15,13 +15,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from inpainterz.errors import OutOfMemory
 
-PATIENCE = 5.0
-"""Seconds that the other process has to end by itself."""
+START = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from inpainterz.inpaint.apart import serve; serve(int(sys.argv[1]))"
+)
+"""Imports what this process would: not what lies in the folder that the user happens to be in."""
 
 
 class Apart:
@@ -85,22 +88,16 @@ class Apart:
         return result
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
-        process, self._process = self._process, None
+        """End the process, whatever it is doing: it holds nothing that anybody wants any more."""
+        process, self._process, self._waiting = self._process, None, False
         if process is None:
             return
-        assert process.stdin is not None and process.stdout is not None
-        if self._waiting:
-            process.kill()  # nobody wants the answer any more
-            self._waiting = False
-        try:
-            process.stdin.close()
-            process.wait(PATIENCE)
-        except (OSError, subprocess.TimeoutExpired):
-            process.kill()
-            process.wait()
-        finally:
-            process.stdout.close()
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):  # a message may be half written
+                if pipe is not None:
+                    pipe.close()
 
     def _send(self, message: object) -> None:
         assert not self._waiting and self._process is not None and self._process.stdin is not None
@@ -120,16 +117,9 @@ class Apart:
 def _started() -> subprocess.Popen[bytes]:
     import cv2
 
-    package = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join(p for p in (str(package), os.environ.get("PYTHONPATH")) if p)
     # optical flow hangs slightly on the number of threads that it is divided among
-    command = [sys.executable, "-m", __name__, str(cv2.getNumThreads())]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+    command = [sys.executable, "-c", START, str(cv2.getNumThreads()), *sys.path]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def serve(threads: int) -> None:
@@ -163,7 +153,3 @@ def serve(threads: int) -> None:
                 answers.flush()
             except BrokenPipeError:
                 return
-
-
-if __name__ == "__main__":
-    serve(int(sys.argv[1]))

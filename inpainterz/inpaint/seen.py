@@ -13,7 +13,7 @@ from inpainterz.inpaint import background, samples
 from inpainterz.inpaint.apart import Apart
 from inpainterz.inpaint.background import Box, Window
 from inpainterz.inpaint.blend import Floats
-from inpainterz.inpaint.pairs import Neighbours, Pair, Record
+from inpainterz.inpaint.pairs import Neighbours, Record
 from inpainterz.inpaint.samples import Layers
 from inpainterz.types import Frame, Mask
 
@@ -69,36 +69,28 @@ class Known:
     """The parts that hold its hole."""
 
 
-class Lookout:
-    """A window of frames, and what it tells of each of them.
+class Lookout(Window):
+    """A window that tells what it shows behind the holes of its frames.
 
     Args:
-        window: with the frames known so far.
+        size, motion_side_px: see `Window`.
         margin_px: how much of the surroundings of a hole is looked at, pixels.
     """
 
-    def __init__(self, window: Window, margin_px: int) -> None:
-        self.window = window
+    def __init__(self, size: tuple[int, int], motion_side_px: int, margin_px: int) -> None:
+        super().__init__(size, motion_side_px)
         self.margin_px = margin_px
-
-    def take(self, record: Record, pair: Pair | None = None) -> None:
-        """See `Window.take`."""
-        self.window.take(record, pair)
-
-    def forget(self, count: int) -> None:
-        """Drop the oldest `count` frames."""
-        self.window.forget(count)
 
     def look(self, index: int) -> Known:
         """What the window tells of the frame that is its number `index`."""
-        window = self.window
-        record = window.records[index]
-        window.settle(index)
-        follows = window.records[index - 1].frame.index if index > 0 else None
-        moving = window.moving(index)
+        record = self.records[index]
+        self.settle(index)
+        follows = self.records[index - 1].frame.index if index > 0 else None
+        moving = self.moving(index)
         if not record.hole.any():
             return Known(None, record.hole, follows, moving, [])
-        seen = [_seen(window, index, box) for box in background.boxes(record.hole, self.margin_px)]
+        boxes = background.boxes(record.hole, self.margin_px)
+        seen = [_seen(self, index, box) for box in boxes]
         return Known(record.frame, record.hole, follows, moving, seen)
 
 
@@ -136,7 +128,7 @@ class View:
         self.guard_px = guard_px
         self.neighbours = Neighbours(size, motion_side_px)
         self.last: Record | None = None
-        self.here: Lookout | None = Lookout(Window(size, motion_side_px), margin_px)
+        self.here: Lookout | None = Lookout(size, motion_side_px, margin_px)
         """None: it is in the other process."""
         self.may_move = (os.cpu_count() or 1) > 1
         self.work_px = 0
