@@ -14,6 +14,10 @@ the spread one misses the picture by far, and where it leads forth and back to t
 comes out from under the hole in the next frame goes as it does from there, and what went under it
 as it did before (see `inpaint.emerging`).
 
+A passer-by who walks out from under the hole goes elsewhere than the scene that was spread under
+it. Where a way leads out of the hole to pixels that come from another place, and that look quite
+unlike the fill, what they say is not heard.
+
 Where past and future tell the same and the fill something else, it is the fill that is wrong for a
 moment, and it is heard less.
 """
@@ -22,7 +26,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -61,6 +65,13 @@ FINE_LEAST = 32
 EDGE = 4
 """Pixels around a hole that are looked at with it."""
 
+ASTRAY = 1.0
+"""A way that leads back so many pixels off, of the flow's picture, is doubted by half."""
+UNLIKE = 15.0
+"""Doubt begins to count where what it leads to differs from the fill by so many levels around,"""
+FOREIGN = 40.0
+"""and counts fully from so many on."""
+
 MUCH = 1.35
 """The flow of the fill itself counts where the spread one misses the picture by this much more,"""
 LEAST = 1.0
@@ -95,6 +106,10 @@ class _Held:
     """(h, w) at that size, where there is anything of the hole."""
     onward: Half | None = None
     """(h, w, 2) flow to the next frame, small pixels; None where it is not needed."""
+    home: Half | None = None
+    """(h, w, 2) that from the next frame, as it was measured there."""
+    sure_ahead: Mask | None = None
+    """(h, w) where in the next frame it is believed."""
     scene: Scene | None = None
     """What most of it follows."""
     words: list[_Word | None] = field(default_factory=list)
@@ -107,6 +122,10 @@ class _Way:
 
     flow: Flow | None
     """(h, w, 2) small pixels; None where it is not needed."""
+    home: Flow | None
+    """(h, w, 2) the flow back, as it was measured in the neighbour."""
+    sure: Mask | None
+    """(h, w) where in the neighbour it is believed."""
     covered: Mask
     """(h, w) where it is only spread."""
     scene: Scene | None
@@ -144,12 +163,14 @@ class Steadier:
         """Take a filled frame in with its hole; yields those that are ready."""
         new = self._prepared(result, hole)
         back: Flow | None = None
+        there: Flow | None = None
         if self.last is not None and (hole.any() or self.last.boxes):
-            back = self._flows(self.last, new)
+            there, back = self._flows(self.last, new)
         scene = None if back is None else scene_motion(back, np.asarray(~new.covered))
-        way = _led(_Way(back, new.covered, scene), self.ways)
-        if way.flow is not None and self.past is not None:
-            new.words = _heard(self.past, new, way.flow)
+        sure = None if self.last is None else self.last.sure
+        way = _led(_Way(back, there, sure, new.covered, scene), self.ways)
+        if self.past is not None:
+            new.words = _heard(self.past, new, way)
         self.ways.append(way)
         self.past = _filtered(new, new.words)
         self.last = new
@@ -173,15 +194,21 @@ class Steadier:
         nothing: list[_Word | None] = [None] * len(found)
         return _Held(result, hole, found, grey, np.asarray(sure), covered, words=nothing)
 
-    def _flows(self, a: _Held, b: _Held) -> Flow | None:
-        """Note the flow from a to b in a if it is needed; return the one from b to a."""
+    def _flows(self, a: _Held, b: _Held) -> tuple[Flow, Flow | None]:
+        """Note the flow from a to b in a if it is needed.
+
+        Returns:
+            That flow as it was measured, and the one from b to a if it is needed.
+        """
         near = boxes(np.asarray(a.covered | b.covered), CLOSE)
         there, home = _flow(a, b, near), _flow(b, a, near)
         onward = _completed(a.grey, b.grey, a.sure, there, home) if a.boxes else None
         back = _completed(b.grey, a.grey, b.sure, home, there) if b.boxes else None
-        a.onward = None if onward is None else onward.astype(np.float16)
+        if onward is not None:
+            a.onward, a.home = onward.astype(np.float16), home.astype(np.float16)
+            a.sure_ahead = b.sure
         a.scene = None if onward is None else scene_motion(onward, np.asarray(~a.covered))
-        return back
+        return there, back
 
     def _ready(self, delay: int) -> Iterator[Inpainted]:
         while self.held:
@@ -207,9 +234,10 @@ class Steadier:
             held = self.held[number]
             words: list[_Word | None] = [None] * len(held.boxes)
             onward = None if held.onward is None else held.onward.astype(np.float32)
-            way = _led(_Way(onward, held.covered, held.scene), ways)
-            if future is not None and way.flow is not None:
-                words = _heard(future, held, way.flow)
+            home = None if held.home is None else held.home.astype(np.float32)
+            way = _led(_Way(onward, home, held.sure_ahead, held.covered, held.scene), ways)
+            if future is not None:
+                words = _heard(future, held, way)
             ways.append(way)
             if number < count:
                 done.append(_mixed(held, words))
@@ -227,7 +255,7 @@ def _led(way: _Way, further: Sequence[_Way]) -> _Way:
         return way
     ahead = (next_.flow, next_.covered, next_.scene)
     flow, told = emerging(way.flow, way.covered, way.scene, *ahead, after.covered)
-    return _Way(flow, np.asarray(way.covered & ~told), way.scene)
+    return replace(way, flow=flow, covered=np.asarray(way.covered & ~told))
 
 
 def _flow(a: _Held, b: _Held, near: Sequence[Box]) -> Flow:
@@ -276,15 +304,19 @@ def _data(held: _Held, box: Box) -> Floats:
     return np.where(held.hole[crop], own, TRUE).astype(np.float32)
 
 
-def _heard(state: _State, held: _Held, flow: Flow) -> list[_Word | None]:
-    """What the neighbour in a state says of the boxes of a frame, from which the flow leads."""
+def _heard(state: _State, held: _Held, way: _Way) -> list[_Word | None]:
+    """What the neighbour in a state says of the boxes of a frame, from which the way leads."""
     h, w = held.hole.shape
+    flow, home, sure = way.flow, way.home, way.sure
+    if flow is None or home is None or sure is None:
+        return [None] * len(held.boxes)
     scale = np.array([w / flow.shape[1], h / flow.shape[0]], np.float32)
     words: list[_Word | None] = []
     for box in held.boxes:
         grid = box.grid()
         small = motion.scaled(grid + np.float32(0.5), *(1 / scale)) - np.float32(0.5)
-        at = grid + motion.scaled(look(flow, small), *scale)
+        leads = look(flow, small)
+        at = grid + motion.scaled(leads, *scale)
         x, y = at[..., 0], at[..., 1]
         within = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
         pixels = look(state.pixels, at, cv2.INTER_CUBIC)
@@ -292,9 +324,25 @@ def _heard(state: _State, held: _Held, flow: Flow) -> list[_Word | None]:
         apart = cv2.blur(level_gap(pixels, own), (5, 5))
         weight = 1 / (1 / LOOSE + 1 / np.maximum(look(state.weight, at), 1e-3))
         weight = weight * np.exp(-((apart / LEVELS) ** 2)) * within
+        onto = np.asarray(small + leads, np.float32)
+        elsewhere = _elsewhere(leads, look(home, onto)) * look(sure.astype(np.float32), onto)
+        weight = weight * (1 - elsewhere * _unlike(pixels, own))
         levels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
         words.append(_Word(levels, weight.astype(np.float16)))
     return words
+
+
+def _elsewhere(leads: Flow, home: Flow) -> Floats:
+    """(h, w) 0..1 how surely a way (h, w, 2) leads to what was in another place."""
+    off = motion.squared(leads + home) / (ASTRAY**2 + 0.02 * motion.squared(leads))
+    return np.asarray(1 - 1 / (1 + off * off), np.float32)
+
+
+def _unlike(pixels: Floats, own: Floats) -> Floats:
+    """(h, w) 0..1 how surely two pictures (h, w, 3) show different things, not the same shifted."""
+    red, green, blue = cv2.split(np.abs(cv2.blur(pixels - own, (9, 9))))
+    most = cv2.max(cv2.max(red, green), blue)
+    return np.asarray(np.clip((most - UNLIKE) / (FOREIGN - UNLIKE), 0, 1), np.float32)
 
 
 def _averages(held: _Held, words: list[list[_Word | None]]) -> Iterator[tuple[Box, Floats, Floats]]:
