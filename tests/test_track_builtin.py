@@ -374,3 +374,40 @@ def test_descriptors_of_blocks_are_those_of_their_middles() -> None:
     lab = lab.astype(np.float32)
     fine, coarse = (describe(lab, Place(33, 24, 90), (3, 2), step) for step in (1, 3))
     assert np.abs(middles(fine, 3) - coarse)[2:-2, 2:-2].max() < 0.05 * fine.std()
+
+
+def test_one_in_the_same_trousers_is_not_found_for_a_lost_one() -> None:
+    black, trousers = (5, 5, 5), ((20, 20, 130), (90, 80, 250))
+    hair, jacket = (
+        texture(5, 6, 12, black, (30, 30, 30)),
+        texture(4, 12, 12, (150, 20, 20), (250, 90, 70)),
+    )
+    lost = np.vstack([hair, jacket, texture(3, 10, 12, *trousers)])
+    other = np.vstack([texture(5, 14, 12, black, (30, 30, 30)), texture(3, 14, 12, *trousers)])
+    walks = [[(lost, min(56, 10 + 3 * t), 34), (other, max(56, 5 + 3 * t), 34)] for t in range(26)]
+    frames, truth = clip(walks, bar=(52, 72))  # one stays behind the bar, the other comes out
+    out = follow(frames, {0: truth[0]})
+    assert iou(out[10].labels, truth[10]) > 0.9
+    assert (truth[-1] == 2).sum() == other.size // 3
+    assert not any(o.labels.any() for o in out[18:])
+    assert all(o.confidence[1] == 0.0 for o in out[18:])
+
+
+def test_more_of_a_colour_than_the_object_has_is_not_its_own() -> None:
+    random = np.random.default_rng(0)
+    half = np.zeros((40, 20, 3), np.float32)
+    half[:, :] = (60, 0, 0)
+    inside = half.copy()
+    inside[:20] = (40, 70, 40)  # a red jacket over grey trousers
+    place = Place(10, 20, float(np.sqrt(800)))
+    memory = Memory()
+    belief = np.ones((40, 20), np.float32)
+    belief[:, :2] = 0  # there must be surroundings to learn
+    memory.learn(describe(inside, place), belief, shown=True, count=500, random=random)
+    whole = describe(inside, place).reshape(-1, DESCRIPTOR)
+    grey = describe(half, place).reshape(-1, DESCRIPTOR)
+    assert memory.colours_in_common(whole, 1.0) > 0.85
+    assert memory.colours_in_common(grey, 1.0) < 0.6  # twice as much grey
+    assert memory.colours_in_common(grey[:400], 0.5) > 0.85  # the lower half of it alone
+    assert memory.colours_in_common(grey[:0], 0.5) == 1.0
+    assert Memory().colours_in_common(whole, 1.0) == 1.0

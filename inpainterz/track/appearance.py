@@ -19,6 +19,9 @@ DESCRIPTOR = 15
 _LOOKS = 13
 """How many of them are about looks, not place; they come first."""
 
+_COLOURS = 3
+"""How many of those are the block's own colour; they come first of all."""
+
 _NOTHING = 1e-4
 """The density that is taken for none at all."""
 
@@ -185,6 +188,29 @@ class Memory:
         shown, new = _log_ratio(descriptors, self.shown)
         seen = _log_ratio(descriptors, self.seen)[0] if self.seen else shown
         return shown, seen, new
+
+    def colours_in_common(self, descriptors: Map, fullness: float) -> float:
+        """How far something has the object's colours in the object's proportions, 0..1.
+
+        A pair of jeans is like a part of anyone in jeans: this tells whether there is more of a
+        colour than the object has (the histogram intersection of Swain and Ballard, Color Indexing,
+        IJCV 7(1), 1991, with kernel densities for bins). Less of one is no fault: a part may be
+        hidden.
+
+        Args:
+            descriptors: (N, `DESCRIPTOR`), one or more of those of the thing.
+            fullness: its area as a share of the object's.
+        """
+        if not self.shown or not len(descriptors):
+            return 1.0
+        few = descriptors[:: max(1, len(descriptors) // 400), :_COLOURS]
+        at = np.ascontiguousarray(few)
+        here = min(1.0, fullness) * _density(at, at)
+        # what the user corrected may have looked quite otherwise before
+        shown = [samples.inside[:, :_COLOURS] for samples in self.shown]
+        seen = [samples.inside[:, :_COLOURS] for samples in self.seen]
+        known = [*shown, np.concatenate(shown + seen)] if seen else shown
+        return max(float(np.minimum(1, _density(at, k) / here).mean()) for k in known)
 
     def likeness_anywhere(self, descriptors: Map) -> Map:
         """(N,) the log ratio by all frames known, wherever in the picture a pixel lies."""

@@ -44,6 +44,15 @@ _FOREIGN = 3.0
 _ALIKE = 0.2
 """A mask that is less like the object than this share of what was usual is not the object."""
 
+_OWN_COLOURS = 0.62
+"""What shares less than this of its colours with the object is another one."""
+
+_DOUBTED = 3
+"""Frames in a row that it must do so beside others before the object counts as lost."""
+
+_CANDIDATES = 4
+"""Places at which a lost object is looked at."""
+
 _MOVES = 2.5
 """Differences from the background beyond this are something that stands before it."""
 
@@ -100,6 +109,9 @@ class _Object:
     steps: int = 0
     confidence: float = 1.0
     crossing: int = 0  # frames that it counts as being beside something else that moves
+    found: int = 0  # frames for which it counts as found just now
+    other: int = 0  # frames in a row that it had the colours of another
+    due: Place | None = None  # where it would be, had it gone on as when it was last sure
     alike: float = 0.0  # mean log ratio of likeness of its pixels, of late
     speed: float = 0.0  # px a frame beside the camera's motion, the highest of late
     parting: float = 0.0  # px by which two pieces of it went different ways
@@ -248,6 +260,10 @@ class BuiltinTracker:
         objects = []
         for thing in state.objects:
             parts = _parted(thing, moved)
+            if len(parts) > 1 and thing.crossing:  # one of them may be what it crosses
+                alike = [_colours(part, view.lab, part.belief, (0, 0), 1.0) for part in parts]
+                least = min(_OWN_COLOURS, max(alike))
+                parts = [part for part, a in zip(parts, alike, strict=True) if a >= least]
             objects += parts
             if len(parts) > 1:  # looks are described in the measure of an object's size
                 for part in parts:
@@ -282,6 +298,8 @@ class BuiltinTracker:
         last = thing.place
         still = _carry(matrix, last)  # where it would be, were it fixed to the background
         thing.place = Place(still.x + thing.velocity[0], still.y + thing.velocity[1], last.size)
+        due = _carry(matrix, thing.due or last)
+        thing.due = Place(due.x + thing.velocity[0], due.y + thing.velocity[1], due.size)
         if thing.lost:
             found = self._search(state, thing, view, moved)
             if found is None:
@@ -354,6 +372,14 @@ class BuiltinTracker:
         ):
             self._lose(thing)
             return
+        if thing.lost or thing.found or (thing.crossing and thing.steps >= 4):
+            other = _colours(thing, lab, belief, (x0, y0), fullness) < _OWN_COLOURS
+            thing.other = thing.other + 1 if other else 0
+            if other and (thing.lost or thing.other >= _DOUBTED):
+                if not thing.lost:
+                    thing.place = thing.due
+                self._lose(thing)
+                return
         thing.belief = np.zeros_like(prior)
         thing.belief[crop] = belief
         thing.rooted *= thing.belief > 0.3
@@ -366,8 +392,8 @@ class BuiltinTracker:
         whole = min(1.0, fullness, 1 / fullness)
         score = quality * (0.5 + 0.5 * kept) * (0.4 + 0.6 * whole)
         thing.confidence = min(score, 0.8 * thing.confidence + 0.2 * score)
-        if thing.lost:
-            thing.lost = 0
+        thing.found = 8 if thing.lost else max(0, thing.found - 1)
+        thing.lost = 0
         thing.steps += 1
         if quality > 0.5 and fullness > 0.5 and (fresh[now] > 0.5).any():
             seen, pull = _place(thing.belief), 0.15
@@ -382,7 +408,7 @@ class BuiltinTracker:
                 0.7 * thing.velocity[0] + 0.3 * (thing.place.x - still.x),
                 0.7 * thing.velocity[1] + 0.3 * (thing.place.y - still.y),
             )
-            thing.good = thing.belief, thing.place
+            thing.good, thing.due = (thing.belief, thing.place), thing.place
             if thing.steps % 2 == 0:
                 agreed = np.zeros_like(prior)  # what only its past speaks for is not learnt
                 sure = (fresh > 0.5) & ((cues.moves > 0.5) | (thing.rooted[crop] > _ROOTED))
@@ -438,11 +464,22 @@ class BuiltinTracker:
             odds.astype(np.float32), half, half, half, half, cv2.BORDER_CONSTANT, value=-1.0
         )
         fits = np.asarray(cv2.filter2D(padded, cv2.CV_32F, kernel))[half:-half, half:-half]
-        row, column = np.unravel_index(int(np.argmax(fits)), fits.shape)
-        if fits[row, column] < 0.6:
-            return None
-        there = Place(x0 + float(column) * step, y0 + float(row) * step, place.size)
-        return 0.75 * _paste(thing.good, there), there
+        best: tuple[float, Map, Place] | None = None
+        apart = max(1, int(0.3 * place.size / step))
+        for _ in range(_CANDIDATES):
+            row, column = (int(k) for k in np.unravel_index(int(np.argmax(fits)), fits.shape))
+            if fits[row, column] < 0.6:
+                break
+            there = Place(x0 + float(column) * step, y0 + float(row) * step, place.size)
+            belief = _paste(thing.good, there)
+            covered = looks[reduced(belief[crop], step) > 0.5]
+            alike = thing.memory.colours_in_common(covered, 1.0) if len(covered) else 0.0
+            if best is None or alike > best[0] + 0.1:
+                best = alike, belief, there
+            fits[
+                max(0, row - apart) : row + apart + 1, max(0, column - apart) : column + apart + 1
+            ] = -9
+        return None if best is None else (0.75 * best[1], best[2])
 
     def _resembles(self, thing: _Object, view: _View, place: Place) -> float:
         """How much what is seen at a place is like what was shown, were the object there."""
@@ -508,6 +545,7 @@ def _parted(thing: _Object, moved: Moved) -> list[_Object]:
                 belief=belief,
                 memory=thing.memory.moved(thing.place, place),
                 place=place,
+                due=place,
                 good=(belief, place),
                 velocity=(x, y),
                 speed=float(np.hypot(x, y)),
@@ -515,6 +553,23 @@ def _parted(thing: _Object, moved: Moved) -> list[_Object]:
             )
         )
     return parts
+
+
+def _colours(
+    thing: _Object, lab: Map, belief: Map, origin: tuple[int, int], fullness: float
+) -> float:
+    """How far what is taken for an object has its colours, see `Memory.colours_in_common`.
+
+    Args:
+        thing: the object.
+        lab: (h, w, 3), a part of the frame.
+        belief: (h, w) 0..1, where the object would be in it.
+        origin: (x, y) of its first pixel.
+        fullness: area as a share of the object's.
+    """
+    looks = describe(lab, thing.place, origin, thing.block)
+    there = middles(belief, thing.block) > 0.5
+    return thing.memory.colours_in_common(looks[there], fullness)
 
 
 def _without_strangers(belief: Map, expected: Map, rooted: Map, size: float) -> Map:
