@@ -289,6 +289,31 @@ def test_what_moves_behind_the_hole_is_followed_and_put_back(engine: BuiltinInpa
     assert np.mean(with_cart) < 0.5 * np.mean(without), "the street shows where the cart passes"
 
 
+def test_what_is_wholly_hidden_for_a_moment_goes_on_as_it_went(engine: BuiltinInpainter) -> None:
+    h, w = 120, 260
+    street, cart = _texture(h, w, 9, 3), _texture(40, 44, 14, 5)
+    clip, truth = [], []
+    for i in range(18):
+        plate = street.copy()
+        x = 40 + 6 * i
+        plate[40:80, x : x + 44] = cart
+        mask = np.zeros((h, w), np.bool_)
+        left = round(113 - 10 * (i - 8.5)) - 42
+        mask[20:100, max(0, left) : left + 84] = True
+        image = plate.copy()
+        image[mask] = 128
+        clip.append((Frame(image, i, i, Fraction(1, 25)), mask))
+        truth.append(plate)
+    done = list(engine.inpaint(clip))
+    for i in (8, 9):
+        assert clip[i][1][40:80, 40 + 6 * i : 84 + 6 * i].all()
+        there = np.s_[44:76, 44 + 6 * i : 80 + 6 * i]
+        found = done[i].frame.image[there].astype(int)
+        with_cart = np.abs(found - truth[i][there]).mean()
+        without = np.abs(found - street[there]).mean()
+        assert with_cart < 0.7 * without, f"the street shows in frame {i}"
+
+
 def _played(
     engine: BuiltinInpainter, monkeypatch: pytest.MonkeyPatch, worth_px: int
 ) -> list[Image]:

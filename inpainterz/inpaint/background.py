@@ -39,6 +39,12 @@ from inpainterz.types import Flow, Image, Mask
 LEAP = 4
 """Frames between which the camera's motion is measured anew, so that a chain drifts less."""
 
+UNSEEN = 4
+"""Frames for which what moves on its own may be hidden, and is believed to go on as it went."""
+
+KNOWN = 150
+"""Small pixels of it that must be seen to be sure of how it went."""
+
 CLEAR = 6
 """So far from a hole, in small pixels, the flow does not go with what the hole is filled with."""
 
@@ -151,6 +157,14 @@ class Window:
         ahead, behind = _motion_of_others(a, b, pair)
         a.others_forward = None if ahead is None else steps(ahead)
         b.others_backward = None if behind is None else steps(behind)
+        b.course = a.course
+        if a.others_forward is None or b.others_backward is None:
+            b.unseen = a.unseen + 1
+            if b.course is not None and b.unseen <= UNSEEN:
+                # hidden for a while, it goes on as it went
+                a.others_forward, b.others_backward = b.course
+        elif np.count_nonzero((a.moving > 0) & a.near) >= KNOWN:
+            b.course = a.others_forward, b.others_backward
         a.told = a.told if a.told is not None else _told(a.evidence)
         b.told = _told(b.evidence)
 

@@ -71,6 +71,10 @@ class Record:
     others_forward: Steps | None = None
     """(h, w, 2) motion of such things to the next record, less the camera's; None = none seen."""
     others_backward: Steps | None = None
+    course: tuple[Steps, Steps] | None = None
+    """Their motion there and back when enough of them was last seen to be sure of it."""
+    unseen: int = 0
+    """For how many frames too little was seen of them to measure their motion."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

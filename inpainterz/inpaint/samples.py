@@ -77,6 +77,9 @@ COARSE = 128
 FEW = 0.1
 """Share of the pixels wanted that a frame must show: the next one shows them mostly, too."""
 
+UNTOLD = 32.0
+"""Levels by which a frame is taken to miss the surroundings where it shows too little of them."""
+
 ASTRAY = 1.0
 """Motion against the camera, in units of what parallax explains, from which a sample is suspect."""
 
@@ -153,8 +156,14 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
     record = window.records[index]
     hole = record.hole[box.slices]
     surroundings = _Surroundings(window, index, box)
-    if (surroundings.moving & surroundings.free).sum() < 30:
+    around = window.records[max(0, index - 1) : index + 2]
+    hidden = any(
+        r.unseen and r.others_backward is not None and r.course is not None for r in around
+    )
+    if (surroundings.moving & surroundings.free).sum() < 30 and not hidden:
         return None
+    if hidden:
+        surroundings.untold = UNTOLD / 2
 
     here = box.grid()[::2, ::2]
 
@@ -231,6 +240,8 @@ class _Surroundings:
         self.window, self.box = window, box
         record = window.records[index]
         self.hole = record.hole[box.slices]
+        self.untold = UNTOLD
+        """Mismatch of a frame that shows too little beside the hole to tell."""
         self.grid = box.grid()
         h, w = box.shape
         self.step = max(1, round(max(h, w) / COARSE), round(float(window.scale[0])))
@@ -382,7 +393,7 @@ class _Surroundings:
         thin = np.s_[:: self.thin, :: self.thin]
         if usable.sum() < 40:
             flat = np.zeros((*usable[thin].shape, 4), np.float32)
-            flat[..., 3] = 32
+            flat[..., 3] = self.untold
             return nudge, flat
         # what moves on its own would turn the scene, but tells which frames are alike
         fixed = usable if others else np.asarray(usable & ~self.moving & ~moves(at))
