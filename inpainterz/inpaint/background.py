@@ -39,7 +39,7 @@ from inpainterz.types import Flow, Image, Mask
 LEAP = 4
 """Frames between which the camera's motion is measured anew, so that a chain drifts less."""
 
-UNSEEN = 4
+UNSEEN = 5
 """Frames for which what moves on its own may be hidden, and is believed to go on as it went."""
 
 KNOWN = 150
@@ -157,14 +157,13 @@ class Window:
         ahead, behind = _motion_of_others(a, b, pair)
         a.others_forward = None if ahead is None else steps(ahead)
         b.others_backward = None if behind is None else steps(behind)
-        b.course = a.course
+        b.course, b.unseen = a.course, a.unseen + 1
         if a.others_forward is None or b.others_backward is None:
-            b.unseen = a.unseen + 1
-            if b.course is not None and b.unseen <= UNSEEN:
-                # hidden for a while, it goes on as it went
+            b.hidden = b.course is not None and b.unseen <= UNSEEN
+            if b.course is not None and b.hidden:
                 a.others_forward, b.others_backward = b.course
         elif np.count_nonzero((a.moving > 0) & a.near) >= KNOWN:
-            b.course = a.others_forward, b.others_backward
+            b.course, b.unseen = (a.others_forward, b.others_backward), 0
         a.told = a.told if a.told is not None else _told(a.evidence)
         b.told = _told(b.evidence)
 

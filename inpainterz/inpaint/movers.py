@@ -4,7 +4,8 @@ What moves against the camera (a person walking behind, a car) has its own motio
 on the part that is seen, carried on under the hole by an affine model plus a membrane, and chained
 from frame to frame as the background's is. Along it other frames show the thing itself, and say
 which pixels of the hole it covers (the layers of Wang and Adelson, Representing Moving Images with
-Layers, IEEE Transactions on Image Processing 1994).
+Layers, IEEE Transactions on Image Processing 1994). While the hole hides nearly all of it, it is
+taken to go on as it went when enough of it was last seen (see `inpaint.background`).
 """
 
 from __future__ import annotations

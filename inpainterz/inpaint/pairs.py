@@ -74,7 +74,9 @@ class Record:
     course: tuple[Steps, Steps] | None = None
     """Their motion there and back when enough of them was last seen to be sure of it."""
     unseen: int = 0
-    """For how many frames too little was seen of them to measure their motion."""
+    """How many frames ago that was."""
+    hidden: bool = False
+    """Whether that was taken for their motion since, as too little was seen to measure it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

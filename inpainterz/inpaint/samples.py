@@ -157,9 +157,7 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
     hole = record.hole[box.slices]
     surroundings = _Surroundings(window, index, box)
     around = window.records[max(0, index - 1) : index + 2]
-    hidden = any(
-        r.unseen and r.others_backward is not None and r.course is not None for r in around
-    )
+    hidden = any(each.hidden for each in around)
     if (surroundings.moving & surroundings.free).sum() < 30 and not hidden:
         return None
     if hidden:
