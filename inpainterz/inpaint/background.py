@@ -158,12 +158,14 @@ class Window:
         a.others_forward = None if ahead is None else steps(ahead)
         b.others_backward = None if behind is None else steps(behind)
         b.course, b.unseen = a.course, a.unseen + 1
-        if a.others_forward is None or b.others_backward is None:
+        if a.others_forward is None and b.others_backward is None:
             b.hidden = b.course is not None and b.unseen <= UNSEEN
             if b.course is not None and b.hidden:
                 a.others_forward, b.others_backward = b.course
-        elif np.count_nonzero((a.moving > 0) & a.near) >= KNOWN:
-            b.course, b.unseen = (a.others_forward, b.others_backward), 0
+        elif a.others_forward is not None and b.others_backward is not None:
+            enough = np.count_nonzero((a.moving > 0) & a.near) >= KNOWN
+            b.course = (a.others_forward, b.others_backward) if enough else a.course
+            b.unseen = 0 if enough else b.unseen
         a.told = a.told if a.told is not None else _told(a.evidence)
         b.told = _told(b.evidence)
 
