@@ -218,3 +218,29 @@ def test_the_way_back_is_kept_for_two_frames() -> None:
     # a pan to the right: what is here was 2 px further right in the frame before
     assert np.abs(np.median(way.flow[_hole()], axis=0) - [2, 0]).max() < 0.3
     assert np.abs(way.scene[0] - [2, 0]).max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("leads_back", "measured", "dark", "heard"),
+    [
+        (True, True, True, True),
+        (False, True, True, False),
+        (False, False, True, True),
+        (False, True, False, True),
+    ],
+)
+def test_what_comes_from_another_place_and_looks_unlike_the_fill_is_not_heard(
+    leads_back: bool, measured: bool, dark: bool, heard: bool
+) -> None:
+    """A neighbour's word of a hole, to which no motion leads; there it moved by 8 pixels or not."""
+    image, hole, zero = _plate(), _hole(), np.zeros((H, W, 2), np.float32)
+    passing = steady.Steadier(0, flow_side_px=480)
+    held = passing._prepared(Inpainted(Frame(image, 0, 0, Fraction(1, 25))), hole)
+    neighbour = np.full_like(image, 10) if dark else np.roll(image, 1, 1)
+    state = steady._State(neighbour, np.full((H, W), steady.TRUE, np.float32))
+    home = zero if leads_back else zero + np.float32([8, 0])
+    sure = np.full((H, W), measured)
+    (word,) = steady._heard(state, held, steady._Way(zero, home, sure, held.covered, None))
+    assert word is not None
+    weight = word.weight[word.weight.shape[0] // 2, word.weight.shape[1] // 2]
+    assert weight > 2 if heard else weight < 0.1

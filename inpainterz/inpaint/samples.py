@@ -160,7 +160,7 @@ def gather_others(window: Window, index: int, box: Box) -> tuple[Layers, Floats,
     hidden = any(each.hidden for each in around)
     if (surroundings.moving & surroundings.free).sum() < 30 and not hidden:
         return None
-    if hidden:
+    if hidden:  # nearly all that could be compared is under the hole: that is no sign of a miss
         surroundings.untold = UNTOLD / 2
 
     here = box.grid()[::2, ::2]

@@ -50,6 +50,9 @@ _OWN_COLOURS = 0.62
 _DOUBTED = 3
 """Frames in a row that it must do so beside others before the object counts as lost."""
 
+_WATCHED = 8
+"""Frames after it was found for which it is asked whether it is another one."""
+
 _CANDIDATES = 4
 """Places at which a lost object is looked at."""
 
@@ -392,7 +395,7 @@ class BuiltinTracker:
         whole = min(1.0, fullness, 1 / fullness)
         score = quality * (0.5 + 0.5 * kept) * (0.4 + 0.6 * whole)
         thing.confidence = min(score, 0.8 * thing.confidence + 0.2 * score)
-        thing.found = 8 if thing.lost else max(0, thing.found - 1)
+        thing.found = _WATCHED if thing.lost else max(0, thing.found - 1)
         thing.lost = 0
         thing.steps += 1
         if quality > 0.5 and fullness > 0.5 and (fresh[now] > 0.5).any():
