@@ -606,20 +606,24 @@ def fill(
                 kept = np.asarray((labels > 0) & ~mask)
                 yield frame, np.where(mask, labels, np.uint8(0)), kept
 
-    def completed(taken: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[tuple[Frame, Mask]]:
+    def completed(
+        taken: Iterable[tuple[Frame, LabelMap, Mask]],
+    ) -> Iterator[tuple[Frame, Mask, Mask | None]]:
         found = complete(taken)
         for done in boxed(found) if options.second_pass == "box" else found:
             if done.ghosts and ghost is not None:
                 ghost(done.frame.index)
-            yield done.frame, done.mask
+            yield done.frame, done.mask, done.shade
 
     def holes() -> Generator[tuple[Frame, Mask]]:
         auto = options.grow_px is None
         with closing(masked()) as taken:
-            ready = completed(taken) if auto else ((f, np.asarray(g > 0)) for f, g, _ in taken)
-            for frame, mask in ready:
+            given = ((f, np.asarray(g > 0), None) for f, g, _ in taken)
+            for frame, mask, shade in completed(taken) if auto else given:
                 px = auto_grow_px(mask) if options.grow_px is None else options.grow_px
                 hole = grow(mask, px)
+                if shade is not None:
+                    hole = np.asarray(hole | shade)
                 soften = min(options.feather_px, px)
                 rims.append(_rim(frame.image, mask, hole, soften) if soften else None)
                 yield frame, hole

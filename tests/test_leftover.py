@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from clips import texture
 
@@ -322,3 +323,57 @@ def test_any_size(size: tuple[int, int]) -> None:
     mask[0, 0] = True
     items = [(Frame(image, i, i, Fraction(1)), mask, ~mask) for i in range(3)]
     assert [done.frame.index for done in complete(items)] == [0, 1, 2]
+
+
+def _in_its_shadow(depth: float, *, flicker: float = 0.0) -> list[Frame]:
+    """A walker under whom the ground is darker by up to `depth` levels, less further away."""
+    plate = texture(SIZE[0], SIZE[1], 3, 90, 160).astype(np.float32)
+    noise = np.random.default_rng(5)
+    frames = []
+    for i in range(COUNT):
+        image = plate + noise.normal(0, 2, plate.shape) + flicker * np.sin(i)
+        image -= _darker(i, depth)[..., None]
+        image[_walker(i)[0]] = (200, 30, 120)
+        levels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+        frames.append(Frame(levels, i, i, Fraction(1, 25)))
+    return frames
+
+
+def _darker(i: int, depth: float) -> npt.NDArray[np.float32]:
+    """(h, w) levels, none above the knees."""
+    away = cv2.distanceTransform(1 - _walker(i)[0].astype(np.uint8), cv2.DIST_L2, 3)
+    below = np.clip((np.arange(SIZE[0], dtype=np.float32) - 60) / 10, 0, 1)[:, None]
+    return np.asarray(depth * np.clip(1 - away / 20, 0, 1) * below, np.float32)
+
+
+def _shade(frames: list[Frame]) -> Iterator[tuple[int, Mask]]:
+    nothing = np.zeros(SIZE, bool)
+    for done in complete((f, _walker(f.index)[0].astype(np.uint8), nothing) for f in frames):
+        yield done.frame.index, nothing if done.shade is None else done.shade
+
+
+@pytest.mark.parametrize("flicker", [0.0, 4.0])
+def test_the_soft_shadow_around_a_walker_is_found(flicker: float) -> None:
+    found = spilled = 0.0
+    for i, shade in _shade(_in_its_shadow(12.0, flicker=flicker)):
+        darker = _darker(i, 12.0)
+        # growing covers what is closer
+        beside = (darker > 4) & (cv2.dilate(_walker(i)[0].astype(np.uint8), np.ones((9, 9))) == 0)
+        found += (shade & beside).sum() / beside.sum() / COUNT
+        spilled += (shade & (darker < 0.5)).sum() / beside.sum() / COUNT
+    assert found > 0.75
+    assert spilled < 0.1
+
+
+def test_grain_and_flicker_are_no_shadow() -> None:
+    taken = [shade.mean() for _, shade in _shade(_in_its_shadow(0.0, flicker=4.0))]
+    assert float(np.mean(taken)) < 0.002
+
+
+def test_the_shadow_of_a_walker_that_goes_spares_what_must_stay() -> None:
+    stays = np.zeros(SIZE, bool)
+    stays[70:] = True
+    items = ((f, _walker(f.index)[0].astype(np.uint8), stays) for f in _in_its_shadow(12.0))
+    taken = [done.shade for done in complete(items) if done.shade is not None]
+    assert taken
+    assert not any((shade & stays).any() for shade in taken)

@@ -44,6 +44,7 @@ from inpainterz.leftover.compared import (
     usual,
 )
 from inpainterz.leftover.past import MEMORY, Past, remember, strangers_in
+from inpainterz.leftover.shade import shaded
 from inpainterz.types import Frame, Image, LabelMap, Mask
 
 OFFSETS = (-23, -16, -9, 9, 16, 23)
@@ -57,6 +58,9 @@ REACH = 0.2
 
 LEAST_REACH = 0.03
 """How far at least, in diagonals of the picture: a mask may be a small part of the object."""
+
+SHADE_REACH = 3
+"""How far its soft shadow is looked for, in that reach."""
 
 MOST_ADDED = 2.0
 """More than so many times the mask's area is not a part that it lacks, but something else."""
@@ -117,6 +121,8 @@ class Completed:
     places: tuple[Place, ...] = ()
     """Where the objects are."""
     ghosts: tuple[Ghost, ...] = ()
+    shade: Mask | None = None
+    """(H, W) the soft shadow around the objects; None: there is none."""
 
 
 def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Completed]:
@@ -134,6 +140,18 @@ def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Complete
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Told:
+    """What the comparison with other frames tells of one; masks are (h, w)."""
+
+    surely: Mask
+    """What is not as in the other frames, with the most play."""
+    compared: Mask
+    """Where that is known."""
+    shade: Mask
+    """What may be in the soft shadow of the objects."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Looked:
     """A frame, and what is needed to tell what is left beside its completed mask."""
 
@@ -142,10 +160,7 @@ class _Looked:
     keep: Mask
     labels: LabelMap | None = None
     """(h, w) its objects; None: none are looked for."""
-    surely: Mask | None = None
-    """(h, w) what is not as in the other frames, with the most play."""
-    compared: Mask | None = None
-    """(h, w) where that is known."""
+    told: _Told | None = None
 
 
 def _alone(
@@ -190,8 +205,8 @@ def _judged(
     found = _left_out(small, np.asarray(stays > 0), others, beside, gaps, past)
     if found is None:
         return None, _Looked(frame, mask, keep, small.labels)
-    judged, surely, compared = found
-    return judged, _Looked(frame, mask, keep, small.labels, surely, compared)
+    judged, told = found
+    return judged, _Looked(frame, mask, keep, small.labels, told)
 
 
 def _finished(judged: Judged | None, looked: _Looked) -> Completed:
@@ -199,22 +214,37 @@ def _finished(judged: Judged | None, looked: _Looked) -> Completed:
     if labels is None:
         return Completed(looked.frame, mask, looked.keep)
     ghosts: list[Ghost] = []
-    if judged is not None and looked.surely is not None and looked.compared is not None:
+    shade: Mask | None = None
+    if judged is not None and looked.told is not None:
         added = np.asarray(judged.known & ~judged.small.mask)
         if added.any():
-            if added.shape != mask.shape:
-                size = (mask.shape[1], mask.shape[0])
-                soft = cv2.resize(added.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-                added = np.asarray(soft > 0.5)
-            mask = np.asarray(mask | (added & ~looked.keep))
-        ghosts = _ghosts(judged, looked.surely, looked.compared)
+            mask = np.asarray(mask | (_enlarged(added, mask.shape) & ~looked.keep))
+        rim = disc(judged.known, _grown(judged.reach))
+        around = _touching(looked.told.shade, rim)
+        if around.any():
+            shade = np.asarray(_enlarged(around, mask.shape) & ~looked.keep)
+        ghosts = _ghosts(judged, looked.told.surely, looked.told.compared)
     x, y = mask.shape[1] / labels.shape[1], mask.shape[0] / labels.shape[0]
     places = [Place(p.label, _times(p.box, x, y)) for p in _places(labels)]
     found = [
         Ghost(Place(g.place.label, _times(g.place.box, x, y)), _times(g.beyond, x, y))
         for g in ghosts
     ]
-    return Completed(looked.frame, mask, looked.keep, tuple(places), tuple(found))
+    return Completed(looked.frame, mask, looked.keep, tuple(places), tuple(found), shade)
+
+
+def _enlarged(mask: Mask, size: tuple[int, ...]) -> Mask:
+    """A mask (h, w) at the size (H, W) of the frame."""
+    if mask.shape == size:
+        return mask
+    across = (size[1], size[0])
+    soft = cv2.resize(mask.astype(np.float32), across, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(soft > 0.5)
+
+
+def _grown(reach: int) -> int:
+    """How far growing will cover what is beside a mask at least, px."""
+    return max(2, reach // 3)
 
 
 def _times(sides: Sides, x: float, y: float) -> Sides:
@@ -387,9 +417,9 @@ def _left_out(
     beside: list[Small],
     gaps: list[_Gap],
     past: deque[Past],
-) -> tuple[Judged, Mask, Mask] | None:
-    """What one frame tells of the objects beside their masks, where it differs from the others with
-    the most play, and where that is known; None: there is nothing to compare it with.
+) -> tuple[Judged, _Told] | None:
+    """What one frame tells of the objects beside their masks; None: there is nothing to compare it
+    with.
     """
     diagonal = float(np.hypot(*here.mask.shape))
     expected = here.mask.copy()
@@ -408,7 +438,8 @@ def _left_out(
     compared = (~hidden[..., 0]).sum(0) >= 2
     near = disc(expected, reach)
     far = compared & ~disc(near, reach)
-    differs, surely = (compared & d for d in differing(here.image, *usual(stacked, hidden), far))
+    low, high = usual(stacked, hidden)
+    differs, surely = (compared & d for d in differing(here.image, low, high, far))
     strangers = strangers_in(here, differs, past)
     ring = disc(near, reach) & ~near & compared & ~strangers
     doubted = bool(ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum())
@@ -428,8 +459,12 @@ def _left_out(
         if added.sum() <= MOST_ADDED * known.sum():
             known = known | added
     known = np.asarray(known)
+    shade = np.zeros_like(known)
+    if not doubted:
+        shade = shaded(here, known, (low, high), compared, differs, SHADE_REACH * reach)
     apart = disc(known, 2 * reach)
-    return Judged(here, known, differs, stays, apart, reach, doubted), surely, compared
+    judged = Judged(here, known, differs, stays, apart, reach, doubted)
+    return judged, _Told(surely, compared, shade)
 
 
 def _touching(wanted: Mask, known: Mask) -> Mask:
@@ -477,7 +512,7 @@ def _as_beside(here: Small, differs: Mask, beside: list[Small], reach: int) -> M
 def _ghosts(judged: Judged, differs: Mask, compared: Mask) -> list[Ghost]:
     """What moves along with objects beside their completed masks.
 
-    Growing covers a mask's rim, so what lies nearer than a third of the reach to it is no ghost.
+    Growing covers a mask's rim: what lies there is no ghost.
 
     Args:
         judged: the frame.
@@ -487,7 +522,7 @@ def _ghosts(judged: Judged, differs: Mask, compared: Mask) -> list[Ghost]:
     here, known, stays, reach = judged.small, judged.known, judged.stays, judged.reach
     left = (differs & ~known & ~stays).astype(np.uint8)
     left = cv2.morphologyEx(left, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    outside = left * ~disc(known, max(2, reach // 3))
+    outside = left * ~disc(known, _grown(reach))
     total, parts = cv2.connectedComponents(
         cv2.morphologyEx(left | known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     )

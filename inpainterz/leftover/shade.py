@@ -1,0 +1,83 @@
+"""The soft shadow around an object: a little darker than other frames show the spot.
+
+Under an open sky an object darkens the ground for some way around it, by a few levels only. Where
+that is left the object is still to be seen, as a dark spot of its own shape.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from inpainterz.leftover.compared import Small, disc, kernel
+from inpainterz.types import Mask
+
+WINDOW_PX = 9
+"""Differences are averaged over so many pixels: grain is larger than a soft shadow is deep."""
+
+DEPTHS = (2.0, 3.0, 4.5)
+"""Grey levels by which a shadow is darker; the least of these at which..."""
+
+MISTAKEN = 0.04
+"""... at most this share of the still surroundings seems to be in one."""
+
+LEAST = 0.5
+"""So much of the window around a pixel must be known."""
+
+CALM = 16.0
+"""Other frames that differ by more grey levels among themselves do not tell of a shadow."""
+
+SOLID_PX = 3
+"""Narrower than twice this are specks."""
+
+ROUND = 0.5
+"""Shadow in this share of what is known around the objects is there in the rest as well."""
+
+
+def shaded(
+    here: Small,
+    objects: Mask,
+    usual: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    compared: Mask,
+    differs: Mask,
+    reach: int,
+) -> Mask:
+    """What may be in a soft shadow of the objects of a frame, (h, w).
+
+    Args:
+        here: the frame.
+        objects: (h, w) its objects.
+        usual: (h, w, 3) each, the lowest and the highest of what other frames show.
+        compared: (h, w) where that is known.
+        differs: (h, w) what is something else than they show.
+        reach: how far from the objects a shadow is looked for, px; it may go on as far again.
+    """
+    nothing = np.zeros_like(objects)
+    away = cv2.distanceTransform(1 - objects.astype(np.uint8), cv2.DIST_L2, 3)
+    solid = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    low, high = (np.where(compared[..., None], bound, 0).mean(-1) for bound in usual)
+    calm = compared & (high - low < CALM)
+    plain = np.asarray(calm & ~objects & ~disc(solid > 0, 2))
+    still = plain & (away > 2 * reach)
+    if still.sum() < 200:
+        return nothing
+    gap = np.where(plain, (low + high) / 2 - here.image.mean(-1), 0).astype(np.float32)
+    gap -= np.where(plain, np.median(gap[still]), 0).astype(np.float32)
+    square = (WINDOW_PX, WINDOW_PX)
+    share = cv2.blur(plain.astype(np.float32), square)
+    depth = cv2.blur(gap, square) / np.maximum(share, 1e-3)
+    told = np.asarray(share >= LEAST)
+    for least in DEPTHS:
+        darker = told & (depth > least)
+        if (darker & still).sum() <= MISTAKEN * max(1, (still & told).sum()):
+            break
+    else:
+        return nothing
+    found = (darker & (away <= reach) & ~objects).astype(np.uint8)
+    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, kernel(SOLID_PX)) > 0
+    if found.any():
+        ring = (away > 0) & (away <= 2 * float(away[found].mean()))
+        if (found & ring).sum() > ROUND * (told & ring).sum():
+            found |= ring & ~told & ~(solid > 0)
+    return np.asarray(found)
