@@ -30,9 +30,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from inpainterz import motion
 from inpainterz.leftover.around import FOLLOWED, Judged, agreed
 from inpainterz.leftover.compared import (
+    Camera,
     Sides,
     Small,
     aligned,
@@ -61,6 +61,9 @@ LEAST_REACH = 0.03
 
 SHADE_REACH = 3
 """How far its soft shadow is looked for, in that reach."""
+
+STEADY = 1.5
+"""A shadow of more than so many times the usual size around is something else."""
 
 MOST_ADDED = 2.0
 """More than so many times the mask's area is not a part that it lacks, but something else."""
@@ -135,8 +138,9 @@ def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Complete
     Yields:
         The same frames with their completed masks, `LOOKAHEAD` frames late.
     """
-    for judged, looked in agreed(_alone(items)):
-        yield _finished(judged, looked)
+    shadows = _Shadows()
+    for judged, looked in agreed(shadows.noted(_alone(items))):
+        yield _finished(judged, shadows.lasting(looked))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +167,39 @@ class _Looked:
     told: _Told | None = None
 
 
+class _Shadows:
+    """How large the soft shadows of the frames around are: what is there for a moment is none."""
+
+    def __init__(self) -> None:
+        self._shares: dict[int, tuple[int, float]] = {}
+        """Frame index -> its shot, and its shadow in areas of its mask."""
+
+    def noted(
+        self, items: Iterable[tuple[Judged | None, _Looked]]
+    ) -> Iterator[tuple[Judged | None, _Looked]]:
+        """The same items, noted: those around an item are known when it has come through."""
+        for judged, looked in items:
+            share = 0.0
+            if judged is not None and looked.told is not None:
+                share = float(looked.told.shade.sum() / max(1, judged.known.sum()))
+            self._shares[looked.frame.index] = (looked.frame.shot, share)
+            yield judged, looked
+
+    def lasting(self, looked: _Looked) -> _Looked:
+        """The same without a shadow that is much larger than in most of the frames around."""
+        here, told = looked.frame.index, looked.told
+        shot, share = self._shares[here]
+        around = range(here - FOLLOWED, here + FOLLOWED + 1)
+        shares = [
+            s for kind, s in (self._shares.get(i, (None, 0.0)) for i in around) if kind == shot
+        ]
+        for index in [i for i in self._shares if i < around[0]]:
+            del self._shares[index]
+        if told is None or share <= STEADY * float(np.median(shares)):
+            return looked
+        return replace(looked, told=replace(told, shade=np.zeros_like(told.shade)))
+
+
 def _alone(
     items: Iterable[tuple[Frame, LabelMap, Mask]],
 ) -> Iterator[tuple[Judged | None, _Looked]]:
@@ -170,17 +207,18 @@ def _alone(
     window: deque[Small] = deque()
     waiting: deque[tuple[Frame, Mask, Mask, Small]] = deque()
     past: deque[Past] = deque(maxlen=MEMORY // 2)  # every second frame
+    camera = Camera()
     far = max(OFFSETS)
     for frame, labels, keep in items:
         small = reduced(frame, labels)
         window.append(small)
         waiting.append((frame, np.asarray(labels > 0), keep, small))
         if len(waiting) > far:
-            yield _judged(*waiting.popleft(), window, past)
+            yield _judged(*waiting.popleft(), window, past, camera)
         while len(window) > 2 * far + 1:
             window.popleft()
     while waiting:
-        yield _judged(*waiting.popleft(), window, past)
+        yield _judged(*waiting.popleft(), window, past, camera)
 
 
 def _judged(
@@ -190,19 +228,18 @@ def _judged(
     small: Small,
     window: Iterable[Small],
     past: deque[Past],
+    camera: Camera,
 ) -> tuple[Judged | None, _Looked]:
     if mask.all() or min(small.labels.shape) < 32:
         return None, _Looked(frame, mask, keep)
-    shot = [other for other in window if other.shot == small.shot]
-    gaps = _gaps(small, shot)
+    camera.go_on([other for other in window if other.shot == small.shot])
+    gaps = _gaps(small, camera)
     if not mask.any() and not gaps:
         return None, _Looked(frame, mask, keep)
     stays = np.asarray(
         cv2.resize(keep.astype(np.uint8), small.grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
     )
-    others = [o for o in shot if o.index - small.index in OFFSETS]
-    beside = [o for o in shot if abs(o.index - small.index) == 1]
-    found = _left_out(small, np.asarray(stays > 0), others, beside, gaps, past)
+    found = _left_out(small, np.asarray(stays > 0), camera, gaps, past)
     if found is None:
         return None, _Looked(frame, mask, keep, small.labels)
     judged, told = found
@@ -345,9 +382,9 @@ class _Gap:
         return out
 
 
-def _gaps(here: Small, shot: list[Small]) -> list[_Gap]:
+def _gaps(here: Small, camera: Camera) -> list[_Gap]:
     """The objects of a frame that have to be looked for, see `_Gap`."""
-    found = []
+    found, shot = [], camera.shot
     for label in sorted({label for o in shot for label in o.areas}):
         areas = {o.index: o.areas.get(label, 0) for o in shot}
         whole = WHOLE * float(np.quantile([a for a in areas.values() if a], 0.75))
@@ -356,21 +393,19 @@ def _gaps(here: Small, shot: list[Small]) -> list[_Gap]:
         before = [o for o in shot if o.index < here.index and areas[o.index] >= whole]
         after = [o for o in shot if o.index > here.index and areas[o.index] >= whole]
         if before and after:
-            gap = _between(here, before[-1], after[0], label)
+            gap = _between(here, before[-1], after[0], label, camera)
             if gap is not None:
                 found.append(gap)
     return found
 
 
-def _between(here: Small, before: Small, after: Small, label: int) -> _Gap | None:
+def _between(here: Small, before: Small, after: Small, label: int, camera: Camera) -> _Gap | None:
     """Where an object should be by the frames before and after that show it whole."""
     height, width = here.grey.shape
     shapes, centres = [], []
     for other in (before, after):
-        matrix, trust = motion.global_motion(
-            other.grey, here.grey, ignore_a=other.mask, ignore_b=here.mask, features=300
-        )
-        if trust < 0.4:
+        matrix = camera.between(other, here, (other.mask, here.mask))
+        if matrix is None:
             return None
         shape = cv2.warpPerspective(
             (other.labels == label).astype(np.uint8),
@@ -413,8 +448,7 @@ def _placed(
 def _left_out(
     here: Small,
     stays: Mask,
-    others: list[Small],
-    beside: list[Small],
+    camera: Camera,
     gaps: list[_Gap],
     past: deque[Past],
 ) -> tuple[Judged, _Told] | None:
@@ -427,8 +461,8 @@ def _left_out(
         expected |= gap.support
     reach = round(max(REACH * float(np.sqrt(expected.sum())), LEAST_REACH * diagonal))
     samples = []
-    for other in others:
-        sample = aligned(here, other, reach)
+    for other in (o for o in camera.shot if o.index - here.index in OFFSETS):
+        sample = aligned(here, other, reach, camera)
         if sample is not None:
             samples.append(sample)
     if len(samples) < 2:
@@ -446,8 +480,8 @@ def _left_out(
     if doubted:
         # the camera's motion does not explain the surroundings, or too much of the object is there
         known = here.mask
-        if len(beside) == 2 and (differs & far).sum() <= 0.1 * far.sum():
-            known = known | _as_beside(here, differs & ~strangers, beside, reach)
+        if (differs & far).sum() <= 0.1 * far.sum():
+            known = known | _as_beside(here, differs & ~strangers, reach, camera)
             remember(past, here, known)
     else:
         missed = _missed(here, differs & ~strangers, gaps)
@@ -484,19 +518,21 @@ def _missed(here: Small, differs: Mask, gaps: list[_Gap]) -> Mask:
     return np.asarray(cv2.morphologyEx(soft, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0)
 
 
-def _as_beside(here: Small, differs: Mask, beside: list[Small], reach: int) -> Mask:
+def _as_beside(here: Small, differs: Mask, reach: int, camera: Camera) -> Mask:
     """(h, w) what has the place and colours of objects by the frames just before and after.
 
     Args:
         here: the frame.
         differs: (h, w) what is not as in other frames.
-        beside: the frames before and after.
         reach: px, gaps between it and the masks up to twice as wide are bridged by what looks like
             the object, such as a dark leg before something dark.
     """
     found = np.zeros_like(here.mask)
+    beside = [other for other in camera.shot if abs(other.index - here.index) == 1]
+    if len(beside) < 2:
+        return found
     for label in here.areas:
-        gap = _between(here, beside[0], beside[1], label)
+        gap = _between(here, beside[0], beside[1], label, camera)
         if gap is None:
             continue
         alike = gap.support & gap.resembles(here.image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpainterz import motion
+from inpainterz.motion import Homography
 from inpainterz.types import Frame, Image, LabelMap, Mask
 
 SIDE_PX = 640
@@ -26,6 +28,12 @@ PLAY = (0, 1, 2)
 
 MISTAKEN = 0.002
 """... at most this share of the still surroundings seems to be something else."""
+
+TRUSTED = 0.4
+"""A motion that so much of the background follows is the camera's."""
+
+BESIDE_PX = 8
+"""What is so close to an object may belong to it, and tells nothing of the camera."""
 
 Sides: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the source."""
@@ -65,13 +73,69 @@ def reduced(frame: Frame, labels: LabelMap) -> Small:
     return Small(frame.index, frame.shot, image, motion.grey(image), small, areas)
 
 
-def aligned(here: Small, other: Small, reach: int) -> npt.NDArray[np.float32] | None:
+class Camera:
+    """The camera's motion between the frames of a shot that are at hand."""
+
+    def __init__(self) -> None:
+        self.shot: Sequence[Small] = ()
+        """In order, none left out."""
+        self._steps: dict[int, Homography | None] = {}
+        """Frame index -> the homography to the frame before it, None where it is not known."""
+
+    def go_on(self, shot: Sequence[Small]) -> None:
+        """Take other frames: later ones of the same shot, or those of the next."""
+        self.shot = shot
+        kept = {small.index for small in shot[1:]}
+        self._steps = {index: step for index, step in self._steps.items() if index in kept}
+
+    def between(self, a: Small, b: Small, ignored: tuple[Mask, Mask]) -> Homography | None:
+        """The homography from a to b; None where too little agrees on it.
+
+        Found near where the steps between them lead: far frames of a pan show too different parts
+        of the scene to be compared without.
+
+        Args:
+            a, b: two of the frames.
+            ignored: (h, w) each, what is not used in either, as it may move on its own.
+        """
+        guess = self._led(a, b)
+        for near in (guess, None) if guess is not None else (None,):
+            matrix, trust = motion.global_motion(
+                a.grey, b.grey, ignore_a=ignored[0], ignore_b=ignored[1], features=300, guess=near
+            )
+            if trust >= TRUSTED:
+                return matrix
+        return None
+
+    def _led(self, a: Small, b: Small) -> Homography | None:
+        """The homography from a to b from step to step."""
+        total = np.eye(3)
+        low, high = sorted(small.index - self.shot[0].index for small in (a, b))
+        later, earlier = self.shot[low + 1 : high + 1], self.shot[low:high]
+        for here, before in zip(later, earlier, strict=True):
+            if here.index not in self._steps:
+                matrix, trust = motion.global_motion(
+                    here.grey,
+                    before.grey,
+                    ignore_a=disc(here.mask, BESIDE_PX),
+                    ignore_b=disc(before.mask, BESIDE_PX),
+                    features=300,
+                )
+                self._steps[here.index] = matrix if trust >= TRUSTED else None
+            step = self._steps[here.index]
+            if step is None:
+                return None
+            total = total @ step  # from the later one to the earlier one
+        return np.asarray(total if a.index > b.index else np.linalg.inv(total), np.float64)
+
+
+def aligned(
+    here: Small, other: Small, reach: int, camera: Camera
+) -> npt.NDArray[np.float32] | None:
     """Another frame as `here` would see it, (h, w, 3) float32, NaN where its own mask hides it."""
     hidden = disc(other.mask, reach)
-    matrix, trust = motion.global_motion(
-        here.grey, other.grey, ignore_a=disc(here.mask, reach), ignore_b=hidden, features=300
-    )
-    if trust < 0.4:
+    matrix = camera.between(here, other, (disc(here.mask, reach), hidden))
+    if matrix is None:
         return None
     height, width = here.grey.shape
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
