@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inpainterz.errors import OptionError, PromptError
 from inpainterz.segment import boxed, builtin, moving, paint, refine, regions
 from inpainterz.segment.builtin import BuiltinSegmenter, Options
+from inpainterz.segment.hypotheses import TRAITS, Hint, Pool
 from inpainterz.segment.zoom import zoom
 from inpainterz.types import Image, Mask, Prompt
 
@@ -258,6 +259,29 @@ def test_somebody_who_stands_is_not_the_ground_on_which_others_walk(
 
     embedding = engine.embed(scene(0), [scene(k) for k in (-10, -5, -2, 2, 5, 10)])
     assert iou(engine.segment(embedding, Prompt.of((110, 75))).mask, truth) > 0.8
+
+
+def test_a_click_means_half_of_the_picture_only_if_no_smaller_thing_is_as_likely(
+    engine: BuiltinSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = engine.embed(plate()).judge
+    xs = judge.regions.centre[:, 0]
+    width = judge.regions.labels.shape[1]
+    at = np.array([[width / 20, 20]], np.float32)
+    hint = Hint(at, np.array([True]), None, None, np.array([True]))
+    pool = Pool(judge, hint)
+    candidates = [xs < width * share for share in (0.2, 0.5, 0.9)]
+    marks = {0.2: 0.9, 0.5: 1.0, 0.9: 1.1}
+
+    def traits(x: Mask) -> np.ndarray:
+        share = min(marks, key=lambda s: abs(s - float(x.mean())))
+        return np.where(np.array(TRAITS) == "border", marks[share], 0).astype(np.float32)
+
+    monkeypatch.setattr(pool, "hypotheses", lambda: candidates)
+    monkeypatch.setattr(pool, "traits", traits)
+    assert np.array_equal(pool.best()[0], candidates[0])
+    marks[0.9] = 4.0  # and if it is much likelier it is meant
+    assert np.array_equal(pool.best()[0], candidates[2])
 
 
 def test_what_stands_still_in_a_box_is_not_the_thing_that_moves(engine: BuiltinSegmenter) -> None:

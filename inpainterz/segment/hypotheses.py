@@ -184,6 +184,7 @@ _GOES, _STANDS = 0.3, 0.1  # of that trait: something moves, something does not
 _STANDING = 12.0
 _TOGETHER = 3.0  # log odds of moving from which a region counts for "along"
 _BEYOND = 0.3  # what a region that does not move counts there
+_LARGE, _TOO_LARGE = 0.25, 1.5  # share of the frame from which a doubling costs so much
 _APART, _CALM = -0.2, 2.0  # of `along_with` and log odds of moving: no part of what moves
 
 
@@ -263,6 +264,11 @@ class Pool:
         if self.situation() == "box" and traits[:, _MOVES].max() > _GOES:
             # something in the box moves: what stands with the background is not it
             marks -= _STANDING * np.maximum(_STANDS - traits[:, _MOVES], 0)
+        if self.situation() in ("click", "still"):
+            # few mean half of the picture by one click, and a further one tells
+            areas = self.judge.regions.area
+            shares = np.stack(found) @ areas / areas.sum()
+            marks -= _TOO_LARGE * np.maximum(np.log2(shares / _LARGE), 0)
         top = int(np.argmax(marks))
         slope, base = SCORES[self.situation()]
         return found[top], float(np.clip(slope * float(marks[top]) + base, 0.05, 0.95))
