@@ -387,3 +387,20 @@ def test_the_shadow_of_a_walker_that_goes_spares_what_must_stay() -> None:
     taken = [done.shade for done in complete(items) if done.shade is not None]
     assert taken
     assert not any((shade & stays).any() for shade in taken)
+
+
+def test_a_passer_by_who_stands_in_the_shadow_is_no_part_of_it() -> None:
+    frames, others = [], []
+    for frame in _in_its_shadow(12.0):
+        other = np.zeros(SIZE, bool)
+        x = 170 - 3 * frame.index
+        other[94:112, max(0, x) : max(0, x + 14)] = True
+        image = frame.image.copy()
+        image[other] = (20, 60, 160)
+        frames.append(Frame(image, frame.index, frame.pts, frame.time_base))
+        others.append(other)
+    near = 0
+    for i, shade in _shade(frames):
+        near += int((_darker(i, 12.0)[others[i]] > 4).any())
+        assert not (shade & others[i]).any()
+    assert near > 5

@@ -31,8 +31,12 @@ CALM = 16.0
 SOLID_PX = 3
 """Narrower than twice this are specks."""
 
+OTHERS_PX = 4
+"""What is so close to something else that moves is left alone."""
+
 ROUND = 0.5
-"""Shadow in this share of what is known around the objects is there in the rest as well."""
+"""Shadow in this share of what is known around the objects is there in the rest as well, where
+nothing else is nearer."""
 
 
 def shaded(
@@ -74,10 +78,20 @@ def shaded(
             break
     else:
         return nothing
-    found = (darker & (away <= reach) & ~objects).astype(np.uint8)
+    apart = _away_from_others(solid > 0, objects)
+    found = (darker & (away <= reach) & (apart > OTHERS_PX)).astype(np.uint8)
     found = cv2.morphologyEx(found, cv2.MORPH_OPEN, kernel(SOLID_PX)) > 0
     if found.any():
         ring = (away > 0) & (away <= 2 * float(away[found].mean()))
         if (found & ring).sum() > ROUND * (told & ring).sum():
-            found |= ring & ~told & ~(solid > 0)
-    return np.asarray(found)
+            found |= ring & ~told & (away < apart) & ~(solid > 0)
+    return np.asarray(found & ~objects)
+
+
+def _away_from_others(differs: Mask, objects: Mask) -> npt.NDArray[np.float32]:
+    """(h, w) how far it is to something else that moves, px."""
+    _, parts = cv2.connectedComponents((differs | objects).astype(np.uint8))
+    others = differs & ~np.isin(parts, np.unique(parts[objects]))
+    if not others.any():
+        return np.full(objects.shape, np.inf, np.float32)
+    return np.asarray(cv2.distanceTransform(1 - others.astype(np.uint8), cv2.DIST_L2, 3))
