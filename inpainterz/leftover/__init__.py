@@ -469,11 +469,13 @@ def _left_out(
         return None
     stacked = np.stack(samples)  # (S, h, w, 3), NaN where hidden
     hidden = np.isnan(stacked)
-    compared = (~hidden[..., 0]).sum(0) >= 2
+    shown = (~hidden[..., 0]).sum(0)
+    compared = shown >= 2
     near = disc(expected, reach)
     far = compared & ~disc(near, reach)
     low, high = usual(stacked, hidden)
-    differs, surely = (compared & d for d in differing(here.image, low, high, far))
+    # one frame tells what is beside an object, not what is usual
+    differs, surely = ((shown > 0) & d for d in differing(here.image, low, high, far))
     strangers = strangers_in(here, differs, past)
     ring = disc(near, reach) & ~near & compared & ~strangers
     doubted = bool(ring.sum() < 50 or (differs & ring).sum() > 0.1 * ring.sum())
@@ -498,7 +500,7 @@ def _left_out(
         shade = shaded(here, known, (low, high), compared, differs, SHADE_REACH * reach)
     apart = disc(known, 2 * reach)
     judged = Judged(here, known, differs, stays, apart, reach, doubted)
-    return judged, _Told(surely, compared, shade)
+    return judged, _Told(compared & surely, compared, shade)
 
 
 def _touching(wanted: Mask, known: Mask) -> Mask:
