@@ -36,7 +36,10 @@ OTHERS_PX = 4
 
 ROUND = 0.5
 """Shadow in this share of what is known around the objects is there in the rest as well, where
-nothing else is nearer."""
+nothing else is nearer..."""
+
+EVEN = 24.0
+"""... and the ground is as it is there, but for so many grey levels."""
 
 
 def shaded(
@@ -84,7 +87,9 @@ def shaded(
     if found.any():
         ring = (away > 0) & (away <= 2 * float(away[found].mean()))
         if (found & ring).sum() > ROUND * (told & ring).sum():
-            found |= ring & ~told & (away < apart) & ~(solid > 0)
+            ground = np.median(here.image[found], axis=0)
+            even = np.abs(cv2.blur(here.image, (3, 3)) - ground).max(-1) < EVEN
+            found |= ring & even & ~told & (away < apart) & ~(solid > 0)
     return np.asarray(found & ~objects)
 
 
