@@ -13,7 +13,7 @@ from clips import texture
 
 from inpainterz.leftover import LOOKAHEAD, Completed, Ghost, Place, boxed, complete, lasting
 from inpainterz.leftover.around import Judged, agreed
-from inpainterz.leftover.compared import reduced
+from inpainterz.leftover.compared import Camera, reduced
 from inpainterz.types import Frame, Image, Mask
 
 SIZE = (120, 200)
@@ -65,6 +65,21 @@ def test_the_foot_is_added_where_the_camera_pans_fast() -> None:
         missed.append((whole & ~done.mask).sum() / (whole & ~body).sum())
     # near the ends of the clip hardly any other frame shows the spot
     assert max(missed[10:-10]) < 0.4
+
+
+def test_the_camera_is_followed_from_frame_to_frame_and_over_gaps() -> None:
+    nothing = np.zeros(SIZE, np.uint8)
+    shown = [f for f in _frames(pan=4.0) if f.index not in (11, 12)]
+    small = [reduced(frame, nothing) for frame in shown]
+    for one, other in ((0, 22), (22, 0), (5, 5)):
+        camera = Camera()
+        camera.go_on(small)
+        off = np.zeros(SIZE, bool)
+        matrix = camera.between(small[one], small[other], (off, off))
+        assert matrix is not None
+        moved = cv2.perspectiveTransform(np.array([[[100.0, 60.0]]]), matrix)[0, 0]
+        passed = shown[other].index - shown[one].index
+        assert np.allclose(moved, (100 - 4 * passed, 60), atol=0.5)
 
 
 @pytest.mark.parametrize("pan", [0.0, 0.8])

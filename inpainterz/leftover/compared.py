@@ -110,7 +110,8 @@ class Camera:
     def _led(self, a: Small, b: Small) -> Homography | None:
         """The homography from a to b from step to step."""
         total = np.eye(3)
-        low, high = sorted(small.index - self.shot[0].index for small in (a, b))
+        indices = [small.index for small in self.shot]
+        low, high = sorted(indices.index(small.index) for small in (a, b))
         later, earlier = self.shot[low + 1 : high + 1], self.shot[low:high]
         for here, before in zip(later, earlier, strict=True):
             if here.index not in self._steps:
