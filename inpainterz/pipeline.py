@@ -135,7 +135,7 @@ class FillOptions:
     """Ids to remove; None = all."""
     grow_px: int | None = None
     """How far masks are grown; None = completed by what moves along with them (see
-    `inpainterz.leftover`), then grown by what suits the object's size."""
+    `inpainterz.leftover`), then grown by what suits the object's size, with its soft shadow."""
     feather_px: int = 2
     """Width of the soft rim, inside the grown part only."""
     second_pass: str = "none"
