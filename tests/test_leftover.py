@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -14,6 +15,7 @@ from clips import texture
 from inpainterz.leftover import LOOKAHEAD, Completed, Ghost, Place, boxed, complete, lasting
 from inpainterz.leftover.around import Judged, agreed
 from inpainterz.leftover.compared import Camera, reduced
+from inpainterz.leftover.shade import AROUND, Shadows
 from inpainterz.types import Frame, Image, Mask
 
 SIZE = (120, 200)
@@ -419,3 +421,27 @@ def test_a_passer_by_who_stands_in_the_shadow_is_no_part_of_it() -> None:
         near += int((_darker(i, 12.0)[others[i]] > 4).any())
         assert not (shade & others[i]).any()
     assert near > 5
+
+
+def test_a_shadow_that_is_there_for_a_moment_is_none() -> None:
+    sizes = (
+        [0.0] * 8 + [2.0] + [0.0] * 4 + [1.0, 1.2, 0.9, 1.4, 1.1, 1.0, 1.3, 4.0] + [1.0, 1.2] * 3
+    )
+    shadows, lasting = Shadows(), []
+    blank = reduced(Frame(np.zeros((40, 40, 3), np.uint8), 0, 0, Fraction(1)), np.zeros((40, 40)))
+    for i, size in enumerate(sizes):
+        shadows.note(replace(blank, index=i, shot=i // 13), size)
+        if i >= AROUND:
+            lasting.append(shadows.lasts(i - AROUND))
+    moments = [i for i, size in enumerate(sizes[: len(lasting)]) if size in (2.0, 4.0)]
+    assert moments == [8, 20]
+    assert [i for i, lasts in enumerate(lasting) if not lasts] == moments
+
+
+def test_one_other_frame_that_shows_the_spot_is_enough() -> None:
+    nothing = np.zeros(SIZE, bool)
+    items = [(f, _walker(f.index, speed=1.2)[1], nothing) for f in _frames(speed=1.2)]
+    first = next(complete(items))
+    whole, body = _walker(0, speed=1.2)
+    # of the frames to come the near ones hide most of the foot
+    assert (whole & ~first.mask).sum() < 0.4 * (whole & ~body).sum()

@@ -44,7 +44,7 @@ from inpainterz.leftover.compared import (
     usual,
 )
 from inpainterz.leftover.past import MEMORY, Past, remember, strangers_in
-from inpainterz.leftover.shade import shaded
+from inpainterz.leftover.shade import Shadows, shaded
 from inpainterz.types import Frame, Image, LabelMap, Mask
 
 OFFSETS = (-23, -16, -9, 9, 16, 23)
@@ -61,9 +61,6 @@ LEAST_REACH = 0.03
 
 SHADE_REACH = 3
 """How far its soft shadow is looked for, in that reach."""
-
-STEADY = 1.5
-"""A shadow of more than so many times the usual size around is something else."""
 
 MOST_ADDED = 2.0
 """More than so many times the mask's area is not a part that it lacks, but something else."""
@@ -138,9 +135,9 @@ def complete(items: Iterable[tuple[Frame, LabelMap, Mask]]) -> Iterator[Complete
     Yields:
         The same frames with their completed masks, `LOOKAHEAD` frames late.
     """
-    shadows = _Shadows()
-    for judged, looked in agreed(shadows.noted(_alone(items))):
-        yield _finished(judged, shadows.lasting(looked))
+    shadows = Shadows()
+    for judged, looked in agreed(_alone(items, shadows)):
+        yield _finished(judged, looked, shadows.lasts(looked.frame.index))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,58 +164,38 @@ class _Looked:
     told: _Told | None = None
 
 
-class _Shadows:
-    """How large the soft shadows of the frames around are: what is there for a moment is none."""
-
-    def __init__(self) -> None:
-        self._shares: dict[int, tuple[int, float]] = {}
-        """Frame index -> its shot, and its shadow in areas of its mask."""
-
-    def noted(
-        self, items: Iterable[tuple[Judged | None, _Looked]]
-    ) -> Iterator[tuple[Judged | None, _Looked]]:
-        """The same items, noted: those around an item are known when it has come through."""
-        for judged, looked in items:
-            share = 0.0
-            if judged is not None and looked.told is not None:
-                share = float(looked.told.shade.sum() / max(1, judged.known.sum()))
-            self._shares[looked.frame.index] = (looked.frame.shot, share)
-            yield judged, looked
-
-    def lasting(self, looked: _Looked) -> _Looked:
-        """The same without a shadow that is much larger than in most of the frames around."""
-        here, told = looked.frame.index, looked.told
-        shot, share = self._shares[here]
-        around = range(here - FOLLOWED, here + FOLLOWED + 1)
-        shares = [
-            s for kind, s in (self._shares.get(i, (None, 0.0)) for i in around) if kind == shot
-        ]
-        for index in [i for i in self._shares if i < around[0]]:
-            del self._shares[index]
-        if told is None or share <= STEADY * float(np.median(shares)):
-            return looked
-        return replace(looked, told=replace(told, shade=np.zeros_like(told.shade)))
-
-
 def _alone(
-    items: Iterable[tuple[Frame, LabelMap, Mask]],
+    items: Iterable[tuple[Frame, LabelMap, Mask]], shadows: Shadows
 ) -> Iterator[tuple[Judged | None, _Looked]]:
-    """What each frame tells by itself, `max(OFFSETS)` frames late; None: nothing."""
+    """What each frame tells by itself, `max(OFFSETS)` frames late; None: nothing.
+
+    Its shadow is noted before it is handed on.
+    """
     window: deque[Small] = deque()
     waiting: deque[tuple[Frame, Mask, Mask, Small]] = deque()
     past: deque[Past] = deque(maxlen=MEMORY // 2)  # every second frame
     camera = Camera()
     far = max(OFFSETS)
+
+    def first() -> tuple[Judged | None, _Looked]:
+        frame, mask, keep, small = waiting.popleft()
+        judged, looked = _judged(frame, mask, keep, small, window, past, camera)
+        share = 0.0
+        if judged is not None and looked.told is not None:
+            share = float(looked.told.shade.sum() / max(1, judged.known.sum()))
+        shadows.note(small, share)
+        return judged, looked
+
     for frame, labels, keep in items:
         small = reduced(frame, labels)
         window.append(small)
         waiting.append((frame, np.asarray(labels > 0), keep, small))
         if len(waiting) > far:
-            yield _judged(*waiting.popleft(), window, past, camera)
+            yield first()
         while len(window) > 2 * far + 1:
             window.popleft()
     while waiting:
-        yield _judged(*waiting.popleft(), window, past, camera)
+        yield first()
 
 
 def _judged(
@@ -246,7 +223,7 @@ def _judged(
     return judged, _Looked(frame, mask, keep, small.labels, told)
 
 
-def _finished(judged: Judged | None, looked: _Looked) -> Completed:
+def _finished(judged: Judged | None, looked: _Looked, in_shadow: bool) -> Completed:
     mask, labels = looked.mask, looked.labels
     if labels is None:
         return Completed(looked.frame, mask, looked.keep)
@@ -258,7 +235,7 @@ def _finished(judged: Judged | None, looked: _Looked) -> Completed:
             mask = np.asarray(mask | (_enlarged(added, mask.shape) & ~looked.keep))
         rim = disc(judged.known, _grown(judged.reach))
         around = _touching(looked.told.shade, rim)
-        if around.any():
+        if in_shadow and around.any():
             shade = np.asarray(_enlarged(around, mask.shape) & ~looked.keep)
         ghosts = _ghosts(judged, looked.told.surely, looked.told.compared)
     x, y = mask.shape[1] / labels.shape[1], mask.shape[0] / labels.shape[0]

@@ -99,13 +99,8 @@ class Camera:
             ignored: (h, w) each, what is not used in either, as it may move on its own.
         """
         guess = self._led(a, b)
-        for near in (guess, None) if guess is not None else (None,):
-            matrix, trust = motion.global_motion(
-                a.grey, b.grey, ignore_a=ignored[0], ignore_b=ignored[1], features=300, guess=near
-            )
-            if trust >= TRUSTED:
-                return matrix
-        return None
+        found = None if guess is None else _motion(a, b, ignored, guess)
+        return _motion(a, b, ignored) if found is None else found
 
     def _led(self, a: Small, b: Small) -> Homography | None:
         """The homography from a to b from step to step."""
@@ -115,19 +110,23 @@ class Camera:
         later, earlier = self.shot[low + 1 : high + 1], self.shot[low:high]
         for here, before in zip(later, earlier, strict=True):
             if here.index not in self._steps:
-                matrix, trust = motion.global_motion(
-                    here.grey,
-                    before.grey,
-                    ignore_a=disc(here.mask, BESIDE_PX),
-                    ignore_b=disc(before.mask, BESIDE_PX),
-                    features=300,
-                )
-                self._steps[here.index] = matrix if trust >= TRUSTED else None
+                ignored = disc(here.mask, BESIDE_PX), disc(before.mask, BESIDE_PX)
+                self._steps[here.index] = _motion(here, before, ignored)
             step = self._steps[here.index]
             if step is None:
                 return None
             total = total @ step  # from the later one to the earlier one
         return np.asarray(total if a.index > b.index else np.linalg.inv(total), np.float64)
+
+
+def _motion(
+    a: Small, b: Small, ignored: tuple[Mask, Mask], guess: Homography | None = None
+) -> Homography | None:
+    """The homography from a to b, looked for near a guess; None where too little agrees on it."""
+    matrix, trust = motion.global_motion(
+        a.grey, b.grey, ignore_a=ignored[0], ignore_b=ignored[1], features=300, guess=guess
+    )
+    return matrix if trust >= TRUSTED else None
 
 
 def aligned(

@@ -42,6 +42,37 @@ EVEN = 24.0
 """... and the ground is as it is there, but for so many grey levels."""
 
 
+AROUND = 4
+"""So many frames before and after one tell whether its shadow lasts."""
+
+STEADY = 1.5
+"""A shadow of more than so many times the usual size there is something else."""
+
+
+class Shadows:
+    """How large the shadows of the frames around are: what is there for a moment is none."""
+
+    def __init__(self) -> None:
+        self._shares: dict[int, tuple[int, float]] = {}
+        """Frame index -> its shot, and its shadow in areas of its objects."""
+
+    def note(self, small: Small, share: float) -> None:
+        """Note a frame's shadow, in areas of its objects; 0 = it has none."""
+        self._shares[small.index] = (small.shot, share)
+
+    def lasts(self, index: int) -> bool:
+        """Whether a frame's shadow is no larger than in most frames of its shot around it.
+
+        Those up to `AROUND` later are noted by then; frames are asked about in order.
+        """
+        for old in [i for i in self._shares if i < index - AROUND]:
+            del self._shares[old]
+        shot, share = self._shares[index]
+        around = (self._shares.get(i) for i in range(index - AROUND, index + AROUND + 1))
+        usual = np.median([found[1] for found in around if found and found[0] == shot])
+        return bool(share <= STEADY * usual)
+
+
 def shaded(
     here: Small,
     objects: Mask,
