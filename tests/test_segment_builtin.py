@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from inpainterz.errors import OptionError, PromptError
 from inpainterz.segment import boxed, builtin, moving, paint, refine, regions
+from inpainterz.segment.attached import attached
 from inpainterz.segment.builtin import BuiltinSegmenter, Options
 from inpainterz.segment.hypotheses import TRAITS, Hint, Pool
 from inpainterz.segment.zoom import zoom
@@ -172,6 +173,53 @@ def test_a_negative_click_far_out_takes_the_background_away(engine: BuiltinSegme
     first = replace(first, mask=wide, state=replace(first.state, mask=wide))
     answer = engine.segment(embedding, Prompt.of((60, 60), off=((110, 100),)), first)
     assert iou(answer.mask, truth) > 0.6
+
+
+@pytest.fixture(scope="module")
+def capped() -> tuple[Image, Mask, Mask]:
+    """A figure before a wall and a floor, the figure alone, and the cap that it wears."""
+    rng = np.random.default_rng(5)
+    image = np.full((240, 320, 3), (150, 145, 140), np.uint8)
+    image[150:] = (90, 70, 50)
+    body, cap = np.zeros((2, 240, 320), np.bool_)
+    body[80:180, 140:180], cap[62:80, 148:172] = True, True
+    image[body], image[cap] = (60, 120, 70), (40, 40, 190)
+    noisy = image.astype(np.float32) + rng.normal(0, 3, image.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8), body, cap
+
+
+def test_a_part_in_colours_of_its_own_goes_with_the_object(
+    engine: BuiltinSegmenter, capped: tuple[Image, Mask, Mask]
+) -> None:
+    image, body, cap = capped
+    embedding = engine.embed(image)
+    click = np.asarray([[160, 130]], np.float32)
+    answer = engine.segment(embedding, Prompt(click, np.asarray([True])))
+    assert (answer.mask & cap).sum() > 0.9 * cap.sum()
+    assert iou(answer.mask, body | cap) > 0.85
+    both = np.concatenate([click, np.asarray([[160, 70]], np.float32)])
+    without = engine.segment(embedding, Prompt(both, np.asarray([True, False])), answer)
+    assert (without.mask & cap).sum() < 0.2 * cap.sum()
+    both[1] = 190, 170  # beside it
+    still = engine.segment(embedding, Prompt(both, np.asarray([True, False])), answer)
+    assert (still.mask & cap).sum() > 0.8 * cap.sum()
+
+
+def test_only_what_ends_near_the_object_and_is_not_seen_around_is_a_part(
+    capped: tuple[Image, Mask, Mask],
+) -> None:
+    image, body, cap = capped
+    alone = attached(image, body, None)
+    assert (alone & cap).sum() > 0.9 * cap.sum()
+    assert (alone & ~cap).sum() < 0.5 * cap.sum()  # neither wall nor floor
+    pole = image.copy()
+    pole[:80, 156:164] = (40, 40, 190)  # behind it, and up to the side of the frame
+    assert not (attached(pole, body, None) & cap)[:, 150:170].all()
+    second = image.copy()
+    second[20:40, 250:275] = (40, 40, 190)  # the same hangs on the wall, but far from the object
+    assert (attached(second, body, None) & cap).sum() > 0.9 * cap.sum()
+    moving = np.where(body, 4.0, -4.0).astype(np.float32)
+    assert not attached(image, body, moving).any()  # it stays where it is
 
 
 def test_motion_finds_what_colour_cannot(engine: BuiltinSegmenter) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from inpainterz.errors import OptionError, PromptError
 from inpainterz.masks import grow
 from inpainterz.segment import boxed, moving, paint, refine, regions
+from inpainterz.segment.attached import attached
 from inpainterz.segment.hypotheses import Hint, Judge, Pool
 from inpainterz.segment.prompts import checked, checked_image
 from inpainterz.segment.zoom import Zoom, zoom
@@ -174,6 +175,10 @@ class BuiltinSegmenter:
         mask[window] = refine.refine(
             embedding.image[window], judge, inside, self.options.crop_pixels
         )
+        parts = attached(embedding.image, mask, embedding.judge.map)
+        if not positive.all():
+            parts = _not_off(parts, points[~positive], None if state is None else state.mask)
+        mask |= parts
         exact = state is not None and state.exact and bool(fresh.any())
         if state is not None and hint.previous is not None and exact:
             last = points[np.flatnonzero(fresh)[-1]]
@@ -257,6 +262,23 @@ def _painted(
     ring = cv2.dilate(part, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > part
     along = float((moving[ring] > 1).mean()) if ring.any() else 0.0
     return None if along > _ALONG and float(moving[part > 0].mean()) > _MOVES else mask
+
+
+def _not_off(parts: Mask, off: npt.NDArray[np.float32], earlier: Mask | None) -> Mask:
+    """Attached parts (H, W) without those that clicks (x, y) hit or are as near as they are large.
+
+    None that the last answer had not: a click that takes away should not add.
+    """
+    total, pieces = cv2.connectedComponents(parts.astype(np.uint8))
+    size = np.bincount(pieces.ravel(), minlength=total)
+    good = np.ones(total, np.bool_)
+    if earlier is not None:
+        good = np.bincount(pieces[earlier], minlength=total) > 0.5 * size
+    for part in range(1, total):
+        away = np.argwhere(pieces == part)[:, None, ::-1] - off
+        good[part] &= bool((away**2).sum(-1).min() > size[part])
+    good[0] = False
+    return np.asarray(good[pieces])
 
 
 def _moved(
