@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,6 +84,30 @@ def test_a_small_figure_in_a_box_is_looked_at_closely(
     answer = engine.segment(engine.embed(image), Prompt.of(box=(308, 226, 332, 268)))
     assert iou(answer.mask, truth) > 0.8
     assert answer.mask[261, 314] and answer.mask[261, 326] and not answer.mask[261, 320]
+
+
+@pytest.mark.parametrize(("believed", "looked_closely"), [(0.4, True), (0.2, False), (0.6, True)])
+def test_an_unsure_answer_of_much_of_the_frame_gives_way_to_a_small_thing_at_the_click(
+    small_figure: tuple[Image, Mask], believed: float, looked_closely: bool
+) -> None:
+    image, truth = small_figure
+    noise = np.random.default_rng(6).normal(0, 4, image.shape)  # else it is paint
+    image = np.clip(image + noise, 0, 255).astype(np.uint8)
+
+    class Unsure(BuiltinSegmenter):
+        def choose(
+            self, pool: Pool, window: tuple[slice, slice]
+        ) -> tuple[npt.NDArray[np.bool_], float]:
+            if image[window].shape == image.shape:
+                return np.ones(pool.judge.regions.count, np.bool_), 0.42
+            return pool.best()[0], believed
+
+    engine = Unsure(Options())
+    rows, columns = np.nonzero(truth)
+    click = Prompt.of((float(columns.mean()), float(rows.mean())))
+    answer = engine.segment(engine.embed(image), click)
+    assert (iou(answer.mask, truth) > 0.5) == looked_closely
+    assert answer.mask.all() != looked_closely
 
 
 def test_a_correction_is_looked_at_closely(

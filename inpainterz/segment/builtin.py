@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,10 @@ from inpainterz.types import Image, Mask, Prompt, Segmentation
 _ABOUT = 1.5  # superpixels about what it changed, where the outline is drawn anew
 _WIDE = 4.0  # and no further from the click than so many times its way to the old outline
 _FAR = 0.25  # of the object's size: a click so far from its outline means something else
+# a click that gave much of the frame, and not surely
+_UNSURE, _LARGE = 0.52, 0.03  # believed no more than this, and a larger share
+_NEAR = 0.1  # is looked at closely around the click, so far in the frame's diagonal,
+_SMALLER = 0.05  # and what is found there need not be believed as much
 _PAST = 4  # answers remembered
 _PAINT_SCORE = 0.93  # mean IoU of paint on composites
 _MOVES, _ALONG = 2.5, 0.3  # log odds of moving and share around that moves, of a painted part
@@ -85,6 +90,33 @@ class _State:
     """Its outline is known to the pixel, but for what is corrected."""
     past: tuple[tuple[Mask, tuple[float, float]], ...] = ()
     """Earlier answers as they were cut, each with the click that corrected it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A prompt, checked, and what was answered before."""
+
+    points: npt.NDArray[np.float32]
+    positive: npt.NDArray[np.bool_]
+    box: npt.NDArray[np.float32] | None
+    state: _State | None
+    fresh: npt.NDArray[np.bool_]
+    """Which points are new since."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """What was found in one look."""
+
+    mask: Mask
+    """(H, W) as it was cut."""
+    score: float
+    inside: npt.NDArray[np.bool_]
+    """(n,) which regions it is made of."""
+    judge: Judge
+    hint: Hint
+    close: Zoom | None
+    """What was looked at; None: the whole frame."""
 
 
 class BuiltinSegmenter:
@@ -149,21 +181,53 @@ class BuiltinSegmenter:
         painted = _painted(embedding, points, positive, box)
         if painted is not None:
             return Segmentation(painted, _PAINT_SCORE, _State(painted, points.copy(), True))
+        asked = _Asked(points, positive, box, state, fresh)
         close = self._close(embedding, points, box, state)
+        answer = self._answer(embedding, asked, close)
+        if close is None and answer.score < _UNSURE and answer.mask.mean() > _LARGE:
+            near = self._answer(embedding, asked, self._around(embedding, points))
+            if near.score > answer.score - _SMALLER and not _at_end(near):
+                answer = near
+        mask, hint, inside, judge = answer.mask, answer.hint, answer.inside, answer.judge
+        close = answer.close
+        parts = attached(embedding.image, mask, embedding.judge.map)
+        if not positive.all():
+            parts = _not_off(parts, points[~positive], None if state is None else state.mask)
+        mask |= parts
+        exact = state is not None and state.exact and bool(fresh.any())
+        if state is not None and hint.previous is not None and exact:
+            last = points[np.flatnonzero(fresh)[-1]]
+            kept = _kept(mask, state.mask, judge, inside ^ hint.previous, close, last)
+            mask, exact = (mask, False) if kept is None else (kept, True)
+        past = () if state is None else state.past
+        core = mask.copy()
+        if box is not None:  # which tells how far the edge of the object goes
+            mask = refine.fit_box(mask, box)
+        elif not exact:
+            mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
+        refine.keep_clicks(mask, points, positive)
+        if state is not None and fresh.any():
+            last = points[np.flatnonzero(fresh)[-1]]
+            past = (*state.past, (state.mask, (float(last[0]), float(last[1]))))[-_PAST:]
+        return Segmentation(mask, answer.score, _State(core, points.copy(), exact, past))
+
+    def _answer(self, embedding: Embedding, asked: _Asked, close: Zoom | None) -> _Answer:
+        """The best answer in a closer look at a part of the frame, or in the whole of it."""
+        height, width = embedding.image.shape[:2]
         judge = embedding.judge if close is None else close.judge
         scale = np.asarray(embedding.scale, np.float32)
-        at = points * scale if close is None else close.points(points)
+        at = asked.points * scale if close is None else close.points(asked.points)
         corners = None
-        if box is not None:
-            corners = box * np.tile(scale, 2) if close is None else close.box(box)
+        if asked.box is not None:
+            corners = asked.box * np.tile(scale, 2) if close is None else close.box(asked.box)
         h, w = judge.regions.labels.shape
-        past = () if state is None else state.past
+        past = () if asked.state is None else asked.state.past
         hint = Hint(
             points=np.clip(np.floor(at), 0, (w - 1, h - 1)).astype(np.float32),
-            positive=positive,
+            positive=asked.positive,
             box=corners,
-            previous=None if state is None else _covered(judge, state.mask, close),
-            fresh=fresh,
+            previous=None if asked.state is None else _covered(judge, asked.state.mask, close),
+            fresh=asked.fresh,
             past=tuple(
                 (_covered(judge, mask, close), _moved(click, scale, close)) for mask, click in past
             ),
@@ -175,25 +239,7 @@ class BuiltinSegmenter:
         mask[window] = refine.refine(
             embedding.image[window], judge, inside, self.options.crop_pixels
         )
-        parts = attached(embedding.image, mask, embedding.judge.map)
-        if not positive.all():
-            parts = _not_off(parts, points[~positive], None if state is None else state.mask)
-        mask |= parts
-        exact = state is not None and state.exact and bool(fresh.any())
-        if state is not None and hint.previous is not None and exact:
-            last = points[np.flatnonzero(fresh)[-1]]
-            kept = _kept(mask, state.mask, judge, inside ^ hint.previous, close, last)
-            mask, exact = (mask, False) if kept is None else (kept, True)
-        core = mask.copy()
-        if box is not None:  # which tells how far the edge of the object goes
-            mask = refine.fit_box(mask, box)
-        elif not exact:
-            mask = grow(mask, round(self.options.grow_share * float(np.hypot(height, width))))
-        refine.keep_clicks(mask, points, positive)
-        if state is not None and fresh.any():
-            last = points[np.flatnonzero(fresh)[-1]]
-            past = (*past, (state.mask, (float(last[0]), float(last[1]))))[-_PAST:]
-        return Segmentation(mask, score, _State(core, points.copy(), exact, past))
+        return _Answer(mask, score, inside, judge, hint, close)
 
     def choose(
         self, pool: Pool, window: tuple[slice, slice]
@@ -228,6 +274,21 @@ class BuiltinSegmenter:
                 np.hypot(*embedding.image.shape[:2])
             )
             low, high = low - room, high + room
+        return self._zoomed(embedding, low, high)
+
+    def _around(self, embedding: Embedding, points: npt.NDArray[np.float32]) -> Zoom:
+        """A closer look at what is around clicks."""
+        room = _NEAR * float(np.hypot(*embedding.image.shape[:2]))
+        limit = np.asarray(embedding.image.shape[1::-1], np.float32)
+        low, high = np.maximum(points.min(0) - room, 0), np.minimum(points.max(0) + room, limit)
+        return self._zoomed(embedding, low, high)
+
+    def _zoomed(
+        self,
+        embedding: Embedding,
+        low: npt.NDArray[np.floating[Any]],
+        high: npt.NDArray[np.floating[Any]],
+    ) -> Zoom:
         area = np.concatenate([low, high]).astype(np.float32)
         return zoom(
             embedding.image,
@@ -262,6 +323,20 @@ def _painted(
     ring = cv2.dilate(part, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > part
     along = float((moving[ring] > 1).mean()) if ring.any() else 0.0
     return None if along > _ALONG and float(moving[part > 0].mean()) > _MOVES else mask
+
+
+def _at_end(answer: _Answer) -> bool:
+    """Whether an answer reaches a side of what was looked at that is none of the frame's."""
+    close = answer.close
+    if close is None:
+        return False
+    height, width = answer.mask.shape
+    inner = answer.mask.copy()
+    inner[
+        (close.top + 2) * (close.top > 0) : height if close.bottom == height else close.bottom - 2,
+        (close.left + 2) * (close.left > 0) : width if close.right == width else close.right - 2,
+    ] = False
+    return bool(inner.any())
 
 
 def _not_off(parts: Mask, off: npt.NDArray[np.float32], earlier: Mask | None) -> Mask:
