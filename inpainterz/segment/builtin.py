@@ -32,7 +32,7 @@ _ABOUT = 1.5  # superpixels about what it changed, where the outline is drawn an
 _WIDE = 4.0  # and no further from the click than so many times its way to the old outline
 _FAR = 0.25  # of the object's size: a click so far from its outline means something else
 # a click that gave much of the frame, and not surely
-_UNSURE, _LARGE = 0.52, 0.03  # believed no more than this, and a larger share
+_UNSURE, _LARGE = 0.52, 0.06  # believed no more than this, and a larger share
 _NEAR = 0.1  # is looked at closely around the click, so far in the frame's diagonal,
 _SMALLER = 0.05  # and what is found there need not be believed as much
 _PAST = 4  # answers remembered
