@@ -13,7 +13,7 @@ from inpainterz.engines import load
 from inpainterz.errors import OptionError, PromptError
 from inpainterz.track.appearance import DESCRIPTOR, Memory, Place, describe, middles, reduced
 from inpainterz.track.background import Background
-from inpainterz.track.builtin import BuiltinTracker, Options, create
+from inpainterz.track.builtin import BuiltinTracker, Options, _Object, create
 from inpainterz.track.cues import Cues, enlarged
 from inpainterz.track.refine import cut, edge_weights, guided
 from inpainterz.types import Frame, Image, LabelMap, Tracked
@@ -120,6 +120,20 @@ def test_found_again_after_being_hidden_wholly() -> None:
             assert o.confidence[1] < 0.5
             assert (o.labels > 0).sum() < 120
     assert iou(out[-1].labels, truth[-1]) > 0.7
+
+
+@pytest.mark.parametrize(("crossing", "at"), [(8, 40.0), (0, 90.0)])
+def test_one_lost_among_others_is_looked_for_where_it_was_due(crossing: int, at: float) -> None:
+    shape = np.zeros((60, 120), np.float32)
+    shape[20:40, 30:50] = 1
+    seen, due = Place(90.0, 30.0, 20.0), Place(40.0, 30.0, 20.0)
+    thing = _Object(1, shape, Memory(), seen, (shape, due), 1, shape, crossing=crossing, due=due)
+    BuiltinTracker._lose(thing)
+    assert thing.lost == 1
+    assert thing.place.x == at  # beside another, where it seemed to be may be the other's place
+    thing.place = seen
+    BuiltinTracker._lose(thing)
+    assert thing.place is seen  # it is being looked for
 
 
 def test_two_objects_keep_their_names() -> None:

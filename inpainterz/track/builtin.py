@@ -379,8 +379,6 @@ class BuiltinTracker:
             other = _colours(thing, lab, belief, (x0, y0), fullness) < _OWN_COLOURS
             thing.other = thing.other + 1 if other else 0
             if other and (thing.lost or thing.other >= _DOUBTED):
-                if not thing.lost:
-                    thing.place = thing.due
                 self._lose(thing)
                 return
         thing.belief = np.zeros_like(prior)
@@ -497,6 +495,8 @@ class BuiltinTracker:
 
     @staticmethod
     def _lose(thing: _Object) -> None:
+        if not thing.lost and thing.due is not None and (thing.crossing or thing.found):
+            thing.place = thing.due  # where it seemed to be may have been another's
         thing.confidence = 0.0
         thing.belief = np.zeros_like(thing.belief)
         thing.rooted = np.zeros_like(thing.belief)
