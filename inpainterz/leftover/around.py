@@ -196,6 +196,12 @@ def _without_passers(here: Judged, near: Sequence[Judged], ways: Ways) -> Judged
 
 def _with_parts(here: Judged, near: Sequence[Judged], ways: Ways) -> Judged:
     ways.forget(here.small.index - FOLLOWED)
+    # where it was a moment ago a part may be left behind something that hides the rest
+    there = here.near.copy()
+    for other in near:
+        if abs(other.small.index - here.small.index) == 1:
+            there |= other.known
+    here = replace(here, near=there)
     if here.apart < LEAST:
         return here
     found = _divided(here, near, ways)
