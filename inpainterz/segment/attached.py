@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
+from inpainterz.segment.refine import odds_in
 from inpainterz.segment.regions import Floats, lab_of
 from inpainterz.types import Image, Mask
 
@@ -62,16 +64,16 @@ def attached(image: Image, mask: Mask, moving: Floats | None) -> Mask:
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     pad = round(2 * reach) + 1
     left, top = max(0, x - pad), max(0, y - pad)
-    window = np.s_[top : y + h + pad, left : x + w + pad]
-    rows, columns = mask[window].shape
+    bottom, right = min(mask.shape[0], y + h + pad), min(mask.shape[1], x + w + pad)
+    window = np.s_[top:bottom, left:right]
+    rows, columns = bottom - top, right - left
     zoom = min(1.0, (PIXELS / (rows * columns)) ** 0.5)
     size = max(1, round(columns * zoom)), max(1, round(rows * zoom))
     picture = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA)
     own = cv2.resize(mask[window].astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
     still = np.zeros(own.shape, np.bool_)
     if moving is not None:
-        odds = cv2.resize(moving, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)[window]
-        odds = cv2.resize(odds, size, interpolation=cv2.INTER_AREA)
+        odds = odds_in(moving, window, mask.shape, size)
         if float(odds[own].mean()) > MOVES:
             still = odds < 0
     parts = _parts(np.asarray(picture, np.uint8), np.asarray(own), reach * zoom, np.asarray(still))
@@ -97,8 +99,6 @@ def _parts(image: Image, mask: Mask, reach: float, still: Mask) -> Mask:
     def looks(where: Mask) -> Floats:
         place = np.argwhere(where)
         return np.hstack([lab[place[:, 0], place[:, 1]], unit * place]).astype(np.float32)
-
-    from scipy.spatial import cKDTree  # a quarter of a second of the page's start
 
     apart = np.zeros(mask.shape, np.uint8)
     distance, _ = cKDTree(looks(ring)[::2]).query(looks(zone), distance_upper_bound=2 * UNLIKE)

@@ -185,8 +185,9 @@ class BuiltinSegmenter:
         close = self._close(embedding, points, box, state)
         answer = self._answer(embedding, asked, close)
         if close is None and answer.score < _UNSURE and answer.mask.mean() > _LARGE:
-            near = self._answer(embedding, asked, self._around(embedding, points))
-            if near.score > answer.score - _SMALLER and not _at_end(near):
+            around = self._around(embedding, points)
+            near = self._answer(embedding, asked, around)
+            if near.score > answer.score - _SMALLER and not _at_end(near.mask, around):
                 answer = near
         mask, hint, inside, judge = answer.mask, answer.hint, answer.inside, answer.judge
         close = answer.close
@@ -325,18 +326,15 @@ def _painted(
     return None if along > _ALONG and float(moving[part > 0].mean()) > _MOVES else mask
 
 
-def _at_end(answer: _Answer) -> bool:
-    """Whether an answer reaches a side of what was looked at that is none of the frame's."""
-    close = answer.close
-    if close is None:
-        return False
-    height, width = answer.mask.shape
-    inner = answer.mask.copy()
-    inner[
+def _at_end(mask: Mask, close: Zoom) -> bool:
+    """Whether a mask (H, W) reaches a side of what was looked at that is none of the frame's."""
+    height, width = mask.shape
+    beyond = mask.copy()
+    beyond[
         (close.top + 2) * (close.top > 0) : height if close.bottom == height else close.bottom - 2,
         (close.left + 2) * (close.left > 0) : width if close.right == width else close.right - 2,
     ] = False
-    return bool(inner.any())
+    return bool(beyond.any())
 
 
 def _not_off(parts: Mask, off: npt.NDArray[np.float32], earlier: Mask | None) -> Mask:

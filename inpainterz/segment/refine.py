@@ -49,10 +49,7 @@ def refine(image: Image, judge: Judge, inside: Flags, crop_pixels: int) -> Mask:
     core = np.asarray(prior > 0.5)
     moving = None
     if judge.map is not None:
-        scale = coarse.shape[1] / width
-        ys = slice(int(top * scale), max(int(top * scale) + 1, round(bottom * scale)))
-        xs = slice(int(left * scale), max(int(left * scale) + 1, round(right * scale)))
-        moving = cv2.resize(judge.map[ys, xs], size, interpolation=cv2.INTER_LINEAR)
+        moving = odds_in(judge.map, np.s_[top:bottom, left:right], mask.shape, size)
     fine = cut_band(rg.lab_of(np.asarray(crop, np.uint8)), core, max(2.0, cell), moving)
     back = cv2.resize(
         fine.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR
@@ -60,6 +57,26 @@ def refine(image: Image, judge: Judge, inside: Flags, crop_pixels: int) -> Mask:
     out = np.zeros((height, width), np.bool_)
     out[top:bottom, left:right] = back > 0.5
     return out if out.any() else mask
+
+
+def odds_in(
+    odds: Floats, window: tuple[slice, slice], shape: tuple[int, ...], size: tuple[int, int]
+) -> Floats:
+    """A part of a map at another size.
+
+    Args:
+        odds: (h, w), the frame at any size.
+        window: rows and columns of the frame.
+        shape: (H, W) of the frame.
+        size: (columns, rows) of the answer.
+    """
+    cut = []
+    for part, whole, small in zip(window, shape, odds.shape, strict=True):
+        first = int(part.start * small / whole)
+        cut.append(slice(first, max(first + 1, round(part.stop * small / whole))))
+    return np.asarray(
+        cv2.resize(odds[tuple(cut)], size, interpolation=cv2.INTER_LINEAR), np.float32
+    )
 
 
 def cut_band(lab: Floats, core: Mask, reach_px: float, moving: Floats | None) -> Mask:
